@@ -1,0 +1,71 @@
+# The commands of a checkout. Each does its own set-up first (scripts/setup.sh); the work itself lives in the scripts.
+
+##! MODEL=FILE          sim, bitstream: the quantised model (default: models/digits.pt)
+##! SIM=NAME            sim: verilator (default) or icarus
+##! INPUT=FILE          sim: .npy or .npz with inputs [N, ...]: integers are codes, floats are real values
+##! ARRAY=RxC           sim, bitstream: rows x columns of the MAC array, input lanes x output lanes (default: 8x8, the board's)
+##! MATCH=RUNTIME       sim, bitstream: whose arithmetic to follow bit for bit (default: the model's own framework's)
+##! EXPORT_ARGS=ARGS    sim, bitstream: more arguments for pyexport/export.py, as one string
+##! CHECK=WHAT          sim: layers: compare every layer's memory; output: the last one only (default: by the model's size)
+##! WAVES=1             sim: write a waveform of the run
+##! OUT=DIR             sim, bench, bitstream: where the results go (default: a folder in build/; bitstream: inside the checkout)
+##! MODELS=FOLDER       bench: published .tflite files to measure too
+##! BOARD=NAME          bitstream: the board, a folder of constraints/ (default: ulx3s)
+##! PYTHON=COMMAND      the Python to build .venv with (default: the first of 3.11 or later that is found)
+##! TORCH_INDEX=URL     setup, model, test: where the CPU build of torch comes from (default: PyTorch's own index)
+VARIABLES := MODEL MODELS SIM INPUT ARRAY MATCH EXPORT_ARGS CHECK WAVES OUT BOARD PYTHON TORCH_INDEX
+
+# Values reach the recipes through the environment and are quoted there by the shell, so that spaces, quotes and dollar
+# signs in a path are only characters: $(value) keeps make itself from expanding them.
+$(foreach v,$(VARIABLES),$(eval override $v := $$(value $v)))
+$(foreach v,$(VARIABLES),$(if $(value $v),$(eval export $v)))
+
+# The simulators' own builds run make: they must not take this one's flags, variables or Verilator's from elsewhere.
+unexport MAKEFLAGS MFLAGS MAKELEVEL MAKEOVERRIDES GNUMAKEFLAGS VERILATOR_ROOT
+# So that what is installed in .venv is found by name, Verilator above all.
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+
+PY := .venv/bin/python
+
+.DEFAULT_GOAL := help
+.PHONY: help setup sim test lint bench model bitstream clean distclean
+
+help: ## list the targets and variables
+	@awk -f scripts/help.awk Makefile
+
+setup: ## install everything that any target needs, in one go
+	@scripts/setup.sh all
+
+sim: ## export MODEL, simulate it and compare every output: make sim SIM=icarus
+	@scripts/setup.sh sim $(if $(filter icarus,$(SIM)),icarus)
+	@$(PY) sim/run.py $${MODEL:+"$$MODEL"} $${SIM:+--sim "$$SIM"} $${INPUT:+--input "$$INPUT"} \
+		$${ARRAY:+--array "$$ARRAY"} $${MATCH:+--match "$$MATCH"} $${EXPORT_ARGS:+--export-args="$$EXPORT_ARGS"} \
+		$${CHECK:+--check "$$CHECK"} $(if $(filter-out 0,$(WAVES)),--waves) $${OUT:+--out "$$OUT"}
+
+test: ## run the tests
+	@scripts/setup.sh test
+	@$(PY) -m pytest -q tests
+
+lint: ## check style, types and the Verilog (ruff, mypy, Verilator, Icarus, Yosys)
+	@scripts/setup.sh lint
+	@$(PY) scripts/lint.py
+
+bench: ## measure utilisation and cycles of a few networks and arrays
+	@scripts/setup.sh sim
+	@$(PY) sim/bench.py $${MODELS:+--models "$$MODELS"} $${OUT:+--out "$$OUT"}
+
+model: ## train and quantise the demo network (needs torch): models/digits.py
+	@scripts/setup.sh model
+	@$(PY) models/digits.py
+
+bitstream: ## build MODEL for BOARD with open tools: make bitstream BOARD=ulx3s
+	@scripts/setup.sh board
+	@$(PY) constraints/build.py "$${BOARD:-ulx3s}" $${MODEL:+"$$MODEL"} $${ARRAY:+--array "$$ARRAY"} \
+		$${MATCH:+--match "$$MATCH"} $${EXPORT_ARGS:+--export-args="$$EXPORT_ARGS"} $${OUT:+--out "$$OUT"}
+
+clean: ## remove what was built
+	rm -rf build .pytest_cache .hypothesis .mypy_cache .ruff_cache
+	find pyexport sim tests models constraints host scripts -name __pycache__ -prune -exec rm -rf {} + 2>/dev/null || true
+
+distclean: clean ## remove .venv too
+	rm -rf .venv

@@ -1,0 +1,202 @@
+"""`make bitstream`: a model and a board in, a bitstream out, with open tools only.
+
+    .venv/bin/python constraints/build.py [BOARD] [MODEL] [--array 8x8] [--match RUNTIME]
+        [--export-args ARGS] [--clock MHZ] [--baud N] [--seed N] [--out DIR]
+
+Exports the model for the board's array, synthesises, checks that every memory and product landed in a block, places and
+routes, checks the clock, packs. Everything stays in build/bitstream/<board>-<model>/, or in DIR; exit status 0 only
+when all held.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+if __name__ == "__main__":  # started as a script: import from the checkout, not from this folder
+    sys.path[0] = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+
+from pyexport import bootstrap
+
+bootstrap.ready(("numpy", "rich"))
+
+import argparse
+import json
+import shlex
+from dataclasses import replace
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from constraints import ecp5_flow
+from constraints.boards import BOARDS, Board, clocks_per_bit, ecp5_pll, find_board
+from constraints.flow import ROOT, Figure, Memory, Stages, Timing, relative
+from pyexport.errors import IntactError
+from pyexport.export import Parser, add_arguments, write_files
+from pyexport.hwconfig import HwConfig, parse_array
+
+IMAGES = {"PRG_FILE": "program.mem", "WGT_FILE": "weights.mem", "PRM_FILE": "params.mem"}
+BLOCK_WORDS = 512  # words of 32 bits in one block RAM: fewer layer counters would save nothing
+UART_PAYLOAD = 512  # PAYLOAD of rtl/uart_host.v
+
+
+def export_options(options: argparse.Namespace, board: Board) -> list[str]:
+    """The exporter's options from --array, --match and --export-args; the board's array where nothing says another."""
+    given = ["--array", options.array] if options.array else []
+    given += ["--match", options.match] if options.match else []
+    try:
+        given += shlex.split(options.export_args)
+    except ValueError as error:
+        raise IntactError(f"--export-args {options.export_args!r}: {error}") from error
+    parser = Parser(prog="build.py", usage="")
+    add_arguments(parser)  # no others: where and what the exporter writes is decided here
+    found = parser.parse_args(given)
+    if found.array:
+        parse_array(found.array)
+    return given if found.array or found.config else [*given, "--array", board.array]
+
+
+def export(stages: Stages, model: Path, more: list[str], folder: Path) -> HwConfig:
+    """Runs the exporter with the options `more`: memory images into `folder`. Returns the hardware to build."""
+    command = [sys.executable, "pyexport/export.py", str(model), "-o", str(folder), *more]
+    stages.run("export", "export.log", command)
+    hardware = json.loads((folder / "manifest.json").read_text())["hardware"]
+    config = HwConfig(**{name.lower(): value for name, value in hardware.items()})
+    return replace(config, layers=max(config.layers, BLOCK_WORDS))
+
+
+def sources(board: Board) -> list[Path]:
+    """Every Verilog file of the design. A file in constraints/<family>/ takes the place of its namesake in rtl/."""
+    cells = [ROOT / "rtl", ROOT / "constraints" / board.family]
+    files = {path.name: path for folder in cells for path in sorted(folder.glob("*.v"))}
+    return [*files.values(), ROOT / board.top]
+
+
+def memories(hardware: HwConfig) -> list[Memory]:
+    """What must become block RAM, by instance name in rtl/intact_core.v and rtl/uart_frames.v."""
+    return [
+        Memory("activation_memory", hardware.act_depth, hardware.act_bits),
+        Memory("weight_memory", hardware.wgt_depth, hardware.wgt_bits),
+        Memory("parameter_memory", hardware.prm_depth, hardware.prm_bits),
+        Memory("program_memory", hardware.prg_depth, 64),
+        Memory("layer_counters", hardware.layers, 32),
+        Memory("payload", UART_PAYLOAD, 8),
+    ]
+
+
+def multipliers(hardware: HwConfig) -> int:
+    """Multiplier blocks: one per int8 product, four for the 32 x 31 bits of each requantise lane."""
+    return hardware.multipliers + 4 * hardware.lanes
+
+
+def check_fit(board: Board, hardware: HwConfig) -> None:
+    """Refuses, before any tool runs, what the device cannot hold."""
+    if (needed := multipliers(hardware)) > board.multipliers:
+        raise IntactError(
+            f"array {hardware.array}: needs {needed} multipliers, {board.name} has {board.multipliers}: too large"
+        )
+    blocks = sum(-(-memory.bits // ecp5_flow.BLOCK_RAM_BITS) for memory in memories(hardware))
+    if blocks > board.block_rams:
+        raise IntactError(f"memories: need at least {blocks} block RAMs, {board.name} has {board.block_rams}")
+
+
+def show(console: Console, board: Board, hardware: HwConfig, used: list[Figure], clock: Timing) -> None:
+    """The table."""
+    table = Table(title=f"{board.name}, array {hardware.array}", title_justify="left")
+    for column in ("", "used", "of", ""):
+        table.add_column(column, justify="left" if not column else "right")
+    for figure in used:
+        share = f"{100 * figure.used / figure.available:.0f} %"
+        table.add_row(figure.name, str(figure.used), str(figure.available), share)
+    table.add_row(
+        "fmax, MHz", f"{clock.fmax:.1f}", f"{clock.target:.1f}", "met" if clock.fmax >= clock.target else "MISSED"
+    )
+    console.print(table)
+    console.print(f"slowest path: {clock.path}", highlight=False, soft_wrap=True)
+
+
+def build(console: Console, options: argparse.Namespace) -> Path:
+    """All stages; returns the bitstream. Raises IntactError at the first that fails."""
+    board = find_board(options.board)
+    model = Path(options.model)
+    folder = Path(options.out) if options.out else ROOT / "build" / "bitstream" / f"{board.name}-{model.stem}"
+    relative(folder)
+    folder = folder.resolve()
+    more = export_options(options, board)
+    write_files({}, folder)  # says at once where a folder cannot be written
+    bitstream = folder / "intact.bit"
+    bitstream.unlink(missing_ok=True)
+    stages = Stages(console, folder)
+
+    pll = ecp5_pll(board.clock_in, options.clock or board.clock)
+    bit = clocks_per_bit(pll.clock, options.baud or board.baud)
+    images = folder / "export"
+    hardware = export(stages, model.resolve(), more, images)
+    check_fit(board, hardware)
+
+    parameters: dict[str, int | str] = {
+        "CLOCKS_PER_BIT": bit,
+        **ecp5_flow.pll_parameters(pll),
+        **hardware.verilog_parameters(),
+    }
+    parameters |= {name: relative(images / file) for name, file in IMAGES.items()}
+    netlist = ecp5_flow.synthesise(stages, board, sources(board), parameters)
+    ecp5_flow.check_netlist(netlist, memories(hardware), multipliers(hardware))
+    used, clock, config = ecp5_flow.place_and_route(stages, board, netlist, options.seed)
+    show(console, board, hardware, used, clock)
+    if clock.fmax < clock.target and not options.allow_timing_fail:
+        raise IntactError(
+            f"timing: {clock.fmax:.1f} MHz where {clock.target:.1f} are wanted; take another --seed, a lower --clock, "
+            "or --allow-timing-fail"
+        )
+    ecp5_flow.pack(stages, config)
+    (folder / "result.json").write_text(
+        json.dumps(
+            {
+                "board": board.name, "model": str(options.model), "array": hardware.array,
+                "baud": options.baud or board.baud,
+                "clock_mhz": pll.clock, "fmax_mhz": clock.fmax, "path": clock.path, "seed": options.seed,
+                "used": {figure.name: figure.used for figure in used},
+            },
+            indent=2,
+        )
+    )  # fmt: skip
+    return bitstream
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = Parser(prog="build.py", description="Builds a bitstream that holds a quantised model.")
+    parser.add_argument(
+        "board", nargs="?", default="ulx3s", help=f"one of: {', '.join(sorted(BOARDS))} (default: ulx3s)"
+    )
+    parser.add_argument(
+        "model", nargs="?", default=str(ROOT / "models" / "digits.pt"), help="default: models/digits.pt"
+    )
+    parser.add_argument("--array", help="rows x columns, input lanes x output lanes (default: the board's)")
+    parser.add_argument("--match", metavar="RUNTIME", help="the runtime whose bits to give (default: the model's)")
+    parser.add_argument(
+        "--export-args", default="", metavar="ARGS", help="more options of export.py, as one string; files by full path"
+    )
+    parser.add_argument("--clock", type=float, help="MHz wanted; the nearest below that the PLL makes is taken")
+    parser.add_argument("--baud", type=int, help="speed of the serial port (default: the board's)")
+    parser.add_argument("--seed", type=int, default=1, help="of the placement (default: 1)")
+    parser.add_argument("--allow-timing-fail", action="store_true", help="pack even if the clock is missed")
+    parser.add_argument("--out", help="folder inside the checkout (default: build/bitstream/<board>-<model>)")
+    options = parser.parse_args(arguments)
+    console = Console()
+    try:
+        bitstream = build(console, options)
+    except IntactError as error:
+        message = str(error)
+    except OSError as error:  # the tools' own files: a full disk, above all
+        message = f"{error.filename or 'the results'}: {error.strerror or error}"
+    else:
+        console.print(f"bitstream          {bitstream.relative_to(ROOT)}", highlight=False)
+        return 0
+    Console(stderr=True).print(f"error: {message}", style="bold red", highlight=False, markup=False, soft_wrap=True)
+    return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

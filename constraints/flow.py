@@ -1,0 +1,103 @@
+"""Running the tools of a bitstream: one stage at a time, its output in a log, a progress line on the screen."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+
+from pyexport.errors import IntactError
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One line of the table: how much of a resource is used, of how much."""
+
+    name: str
+    used: int
+    available: int
+
+
+@dataclass(frozen=True)
+class Timing:
+    """What place and route says of the core's clock, MHz, and where the slowest path runs."""
+
+    fmax: float
+    target: float
+    path: str
+
+
+@dataclass(frozen=True)
+class Memory:
+    """A memory that must become block RAM: its instance name, words and bits of a word."""
+
+    instance: str
+    depth: int
+    width: int
+
+    @property
+    def bits(self) -> int:
+        return self.depth * self.width
+
+
+def tool(name: str) -> str:
+    """The command of an open FPGA tool: the PyPI build beside this Python, else what is on PATH.
+
+    Raises IntactError where there is neither.
+    """
+    for candidate in (Path(sys.prefix) / "bin" / f"yowasp-{name}", f"yowasp-{name}", name):
+        if found := shutil.which(str(candidate)):
+            return found
+    raise IntactError(
+        f"{name} is not installed; `make bitstream` installs it, or: pip install -r requirements/board.txt"
+    )
+
+
+def relative(path: Path) -> str:
+    """`path` as the tools want it: relative to the checkout. The PyPI builds do not see every absolute path.
+
+    Raises IntactError where it lies outside.
+    """
+    try:
+        return str(path.resolve().relative_to(ROOT))
+    except ValueError:
+        raise IntactError(f"{path}: the tools only reach files inside {ROOT}; choose a folder there") from None
+
+
+class Stages:
+    """Runs commands in the checkout, one log file each in `folder`."""
+
+    def __init__(self, console: Console, folder: Path) -> None:
+        self.console = console
+        self.folder = folder
+
+    def run(self, name: str, log: str, command: Sequence[str]) -> None:
+        """Runs a command, its output in `log` as it comes. Raises IntactError with its first error when it fails."""
+        path = self.folder / log
+        start = time.monotonic()
+        with path.open("w") as stream, self.console.status(f"{name} ... (tail -f {path.relative_to(ROOT)})"):
+            stream.write(f"$ {' '.join(command)}\n")
+            stream.flush()
+            done = subprocess.run(
+                command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=stream, stderr=subprocess.STDOUT, check=False
+            )
+        if done.returncode:
+            raise IntactError(f"{name} failed: {first_error(path)} (all of it: {path.relative_to(ROOT)})")
+        seconds = time.monotonic() - start
+        self.console.print(f"{name:<18} {seconds:6.1f} s   {path.relative_to(ROOT)}", highlight=False)
+
+
+def first_error(log: Path) -> str:
+    """The first line of a tool's output that speaks of an error, else its last."""
+    lines = [line.strip() for line in log.read_text(errors="replace").splitlines()[1:] if line.strip()]
+    errors = [line for line in lines if "error" in line.lower()]
+    line = (errors or lines[-1:] or ["no output"])[0]
+    return line.removeprefix("error: ").removeprefix("ERROR: ")

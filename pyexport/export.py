@@ -1,0 +1,229 @@
+"""python pyexport/export.py MODEL: a quantised model -> program, memory init files, manifest.json, and a table.
+
+The only place that joins the parts: reader -> graph -> quantised layers -> program and images.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+if __name__ == "__main__":  # started as a script: import from the checkout, not from this folder
+    sys.path[0] = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+
+from pyexport import bootstrap
+
+bootstrap.ready(("numpy", "rich"))
+
+import argparse
+import hashlib
+import json
+import math
+import shutil
+import tempfile
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, NoReturn
+
+from pyexport import explain, golden, hwconfig, images, inputs, lower, quantise, readers, report
+from pyexport.errors import IntactError
+from pyexport.hwconfig import HwConfig
+from pyexport.ir import Graph
+from pyexport.manifest import manifest
+from pyexport.qlayers import Network
+from pyexport.runtimes import LAYERS
+
+MANIFEST = "manifest.json"
+
+
+@dataclass(frozen=True)
+class Exported:
+    """Everything that an export works out. cycles: predicted, per layer."""
+
+    graph: Graph
+    network: Network
+    lowered: lower.Lowered
+    config: HwConfig
+    cycles: list[int]
+    manifest: dict[str, Any]
+
+
+def export(
+    model: str,
+    array: str = "8x8",
+    match: str | None = None,
+    input_shape: tuple[int, ...] | None = None,
+    config: HwConfig | None = None,
+    output_range: tuple[float, float] | None = None,
+    shape_hint: tuple[int, ...] | None = None,
+) -> Exported:
+    """Works out the integers of `model` (a path); writes nothing.
+
+    config: hardware with fixed memories, instead of the smallest that fit `array`. output_range: lowest and highest
+    real output, where the file leaves the output unquantised. shape_hint: an input shape to try where the file does not
+    say its own. Raises IntactError.
+    """
+    hardware = config or hwconfig.for_array(*hwconfig.parse_array(array))
+    try:
+        graph = readers.read(model, input_shape, output_range)
+    except IntactError:
+        if input_shape or not shape_hint:
+            raise
+        graph = readers.read(model, shape_hint, output_range)
+    try:
+        network = quantise.quantise(graph, match)
+        lowered = lower.lower(network, hardware)
+        lowered = lower.with_depths(lowered, config)
+    except IntactError as error:
+        raise IntactError(f"{model}: {error}") from error
+    cycles = golden.network_cycles(network, lowered.config)
+    digest = hashlib.sha256(Path(model).read_bytes()).hexdigest()
+    described = manifest(graph, network, lowered, cycles, model, digest)
+    return Exported(graph, network, lowered, lowered.config, cycles, described)
+
+
+def write(exported: Exported, folder: Path) -> None:
+    """Writes the memory images and the manifest into `folder`: all of them, or on an error none."""
+    texts = images.memory_images(exported.lowered)
+    texts[MANIFEST] = json.dumps(exported.manifest, indent=1) + "\n"
+    write_files({name: text.encode() for name, text in texts.items()}, folder)
+
+
+def write_files(files: dict[str, bytes], folder: Path) -> None:
+    """Writes files by name into `folder`, which is made if need be: all of them, or on an error none."""
+    made = [path for path in (folder, *folder.parents) if not path.exists()]
+    staging = None
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        staging = Path(tempfile.mkdtemp(prefix=".export-", dir=folder))
+        for name, content in files.items():
+            (staging / name).write_bytes(content)
+        for name in files:
+            os.replace(staging / name, folder / name)
+    except OSError as error:
+        if made:
+            shutil.rmtree(made[-1], ignore_errors=True)
+        reason = "is no folder" if isinstance(error, FileExistsError) else error.strerror or error
+        raise IntactError(f"{folder}: cannot be written: {reason}") from error
+    finally:
+        if staging is not None:
+            shutil.rmtree(staging, ignore_errors=True)
+
+
+def default_folder(model: str) -> Path:
+    """build/<model's file name>"""
+    return Path("build") / Path(model).name
+
+
+def load_config(path: str) -> HwConfig:
+    """Hardware parameters from a JSON file with the fields of `HwConfig`, e.g. a board's."""
+    known = {field.name for field in fields(HwConfig)}
+    try:
+        values = json.loads(Path(path).read_text())
+    except OSError as error:
+        raise IntactError(f"{path}: cannot be read: {error.strerror or error}") from error
+    except (ValueError, RecursionError) as error:
+        raise IntactError(f"{path}: is not JSON ({error})") from error
+    if not isinstance(values, dict) or set(values) - known or not all(type(v) is int for v in values.values()):
+        raise IntactError(f"{path}: must be an object of integers with names among {', '.join(sorted(known))}")
+    try:
+        return HwConfig(**values)
+    except IntactError as error:
+        raise IntactError(f"{path}: {error}") from error
+
+
+def parse_shape(text: str) -> tuple[int, ...]:
+    """`1,8,8` -> (1, 8, 8)."""
+    try:
+        return tuple(int(part) for part in text.replace("x", ",").split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r}: write sizes separated by commas, for example 1,8,8") from None
+
+
+def parse_range(text: str) -> tuple[float, float]:
+    """`-2.5,3` -> (-2.5, 3.0)."""
+    try:
+        low, high = map(float, text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"{text!r}: write the lowest and highest value, as in --output-range=-2.5,3"
+        ) from None
+    if not (math.isfinite(low) and math.isfinite(high) and low < high):
+        raise argparse.ArgumentTypeError(f"{text!r}: the lowest value must be below the highest, both finite")
+    return low, high
+
+
+class Parser(argparse.ArgumentParser):
+    """Says what is wrong with an option as every other error is said: one line, exit status 1."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(1, f"error: {message}\n")
+
+
+def refused(error: IntactError | OSError) -> int:
+    """Says an error as every command does, in one line on stderr; returns the exit status."""
+    if isinstance(error, OSError):
+        print(f"error: {error.filename or 'the results'}: {error.strerror or error}", file=sys.stderr)
+    else:
+        print(f"error: {error}", file=sys.stderr)
+    return 1
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options that decide what is exported; the simulation's command takes them too."""
+    parser.add_argument("--array", default=None, metavar="RxC", help="input lanes x output lanes (default 8x8)")
+    parser.add_argument("--match", choices=sorted(LAYERS), help="the runtime whose bits to give (default: the model's)")
+    parser.add_argument(
+        "--input-shape", type=parse_shape, metavar="N,N", help="input without batch, if the file has none"
+    )
+    parser.add_argument(
+        "--output-range",
+        type=parse_range,
+        metavar="LOW,HIGH",
+        help="real outputs' range, where the file leaves them real: --output-range=-2.5,3",
+    )
+    parser.add_argument("--config", metavar="FILE.json", help="hardware with fixed memories, e.g. a board's")
+
+
+def from_arguments(args: argparse.Namespace, model: str, shape: tuple[int, ...] | None) -> Exported:
+    """`export` with the options of `add_arguments`. shape: the input's, where a file of inputs tells it."""
+    if args.config and args.array:
+        raise IntactError("--config says the array: leave out --array")
+    config = load_config(args.config) if args.config else None
+    array = "8x8" if args.array is None else args.array
+    return export(model, array, args.match, args.input_shape, config, args.output_range, shape)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """The command. Exit status 0, or 1 after one line on stderr."""
+    parser = Parser(prog="export.py", description="Export a quantised model to INTACT's memory images.")
+    parser.add_argument("model", metavar="MODEL", help="TorchScript archive, torchao PT2E .pt2 or .tflite")
+    parser.add_argument("-o", "--out", metavar="DIR", help="where to write (default build/<model's file name>)")
+    parser.add_argument("--inputs", metavar="FILE", help=".npy or .npz inputs [N, ...]: the input's shape, an example")
+    parser.add_argument("--explain", metavar="LAYER", help="show one layer from float to integers, and stop")
+    add_arguments(parser)
+    args = parser.parse_args(argv)
+    try:
+        given = inputs.pick(inputs.load_arrays(args.inputs), args.inputs) if args.inputs else None
+        exported = from_arguments(args, args.model, given.shape[1:] if given is not None and given.ndim > 1 else None)
+        network = exported.network
+        if given is not None:
+            given = inputs.with_batch(given, network.input.shape, args.inputs)
+            given = quantise.input_codes(network.tensors[network.input.tensor], given, network.float_input, args.inputs)
+        if args.explain:
+            report.console().print(explain.explain(network, args.explain, given), soft_wrap=True)
+            return 0
+        folder = Path(args.out) if args.out else default_folder(args.model)
+        write(exported, folder)
+    except IntactError as error:
+        return refused(error)
+    out = report.console()
+    out.print(report.layer_table(exported.manifest))
+    for line in (*report.memory_lines(exported.manifest), *exported.graph.notes):
+        out.print(line, soft_wrap=True)
+    out.print(f"written to {folder}", soft_wrap=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,132 @@
+"""manifest.json: every integer that will sit in the hardware, and where it comes from (docs/formats.md)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from pyexport import isa
+from pyexport.fit_add import digits
+from pyexport.ir import Graph, Port
+from pyexport.lower import Lowered, folded_bias
+from pyexport.qlayers import Network, QLayer, QTensor
+
+VERSION = 1
+LISTED = 16  # differing accumulators that are listed per channel
+
+
+def manifest(
+    graph: Graph, network: Network, lowered: Lowered, cycles: list[int], source: str, sha256: str
+) -> dict[str, Any]:
+    """Plain data for JSON. cycles: predicted, per layer."""
+    config = lowered.config
+    return {
+        "version": VERSION,
+        "format_version": isa.FORMAT_VERSION,
+        "source": {"file": source, "sha256": sha256, "kind": graph.source, "notes": list(graph.notes)},
+        "match": network.match,
+        "array": config.array,
+        "hardware": config.verilog_parameters(),
+        "macs": network.macs,
+        "predicted_cycles": sum(cycles),
+        "proved_equal": all(not any(len(d) for d in layer.differing) for layer in network.layers),
+        "input": _port(network.input, network, lowered),
+        "output": _port(network.output, network, lowered),
+        "memory": {
+            "activation_words": lowered.plan.words,
+            "activation_lower_bound": lowered.plan.lower_bound,
+            "weight_words": lowered.header["wgt_words"],
+            "parameter_words": lowered.header["prm_words"],
+            "program_words": len(lowered.program),
+            "bytes": {
+                "activations": lowered.plan.words * config.rows,
+                "weights": lowered.header["wgt_words"] * config.rows * config.cols,
+                "parameters": lowered.header["prm_words"] * config.prm_bits // 8,
+                "program": len(lowered.program) * 8,
+            },
+            "files": {"program": "program.mem", "weights": "weights.mem", "parameters": "params.mem"},
+        },
+        "layers": [
+            _layer(i, layer, network, lowered, predicted)
+            for i, (layer, predicted) in enumerate(zip(network.layers, cycles, strict=True))
+        ],
+        "program": [{"layer": network.layers[job.layer].name, "fields": job.fields} for job in lowered.jobs],
+    }
+
+
+def _port(port: Port, network: Network, lowered: Lowered) -> dict[str, Any]:
+    placement = lowered.plan.placements[port.tensor]
+    return {
+        **_tensor(network.tensors[port.tensor]),
+        "source_shape": list(port.shape),
+        "source_axes_of_hwc": list(port.axes),
+        "base": placement.base,
+        "words": placement.words,
+    }
+
+
+def _tensor(tensor: QTensor) -> dict[str, Any]:
+    return {
+        "tensor": tensor.name,
+        "shape_hwc": list(tensor.shape),
+        "dtype": tensor.quant.dtype,
+        "scale": float(tensor.quant.scale),
+        "zero_point": tensor.quant.zero_point,
+        "code_shift_on_chip": tensor.shift,
+    }
+
+
+def _layer(index: int, layer: QLayer, network: Network, lowered: Lowered, predicted: int) -> dict[str, Any]:
+    rq = layer.requant
+    source, second = network.tensors[layer.input], network.tensors[layer.second or layer.input]
+    target = lowered.plan.placements[layer.output]
+    entry: dict[str, Any] = {
+        "name": layer.name,
+        "op": layer.op,
+        "input": _tensor(source),
+        "output": _tensor(network.tensors[layer.output]),
+        "kernel": list(layer.kernel),
+        "stride": list(layer.stride),
+        "padding_top_bottom_left_right": list(layer.padding),
+        "dilation": list(layer.dilation),
+        "groups": layer.groups,
+        "macs": layer.macs,
+        "predicted_cycles": predicted,
+        "weight_passes": 2 if layer.wide else len(digits(layer.factors)[0]) if layer.second else 1,
+        "multiplier": rq.m.tolist(),
+        "shift": rq.s.tolist(),
+        "bias": rq.bias.tolist(),
+        "bias_folded": folded_bias(layer, (source.zero_point, second.zero_point)).tolist(),
+        "rounding": {
+            "offset": rq.r.tolist(),
+            "offset_negative": rq.d.tolist(),
+            "half_even": rq.even.tolist(),
+            "exception_value": rq.exc_v.tolist(),
+            "exception_correction": rq.exc_d.tolist(),
+        },
+        "zero_point": rq.z,
+        "clamp": [rq.lo, rq.hi],
+        "proved_equal": not any(len(values) for values in layer.differing),
+        "differing_accumulators": {
+            str(channel): {"count": len(values), "values": values[:LISTED].tolist()}
+            for channel, values in enumerate(layer.differing)
+            if len(values)
+        },
+        "memory": {**lowered.layer_ranges[index], "output": [target.base, target.base + target.words]},
+    }
+    if layer.second is not None:
+        entry["second_input"] = _tensor(second)
+        entry["factors"] = list(layer.factors)
+    if layer.weights is not None:
+        entry["weights"] = {
+            "shape_out_kh_kw_in": list(layer.weights.shape),
+            "scales": np.asarray(layer.facts["weight_scales"]).tolist(),
+            "zero_points": np.asarray(layer.facts["weight_zero_points"]).tolist(),
+            "range": [int(layer.weights.min()), int(layer.weights.max())],
+            "accumulator_range": [
+                np.asarray(layer.facts["acc_lo"]).tolist(),
+                np.asarray(layer.facts["acc_hi"]).tolist(),
+            ],
+        }
+    return entry

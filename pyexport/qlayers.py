@@ -1,0 +1,93 @@
+"""Quantised layers: the network in integers, as hardware and golden model compute it.
+
+Codes are int8 on chip: a uint8 tensor's codes are shifted by -128, its zero point with them. Every layer is one
+windowed accumulation followed by one requantise (docs/arithmetic.md, Eq. 1 to 9).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from pyexport.arith import Requant
+from pyexport.ir import Port, Quant, Softmax
+
+
+@dataclass(frozen=True)
+class QTensor:
+    """Activation codes, int8, shape (H, W, C).
+
+    zero_point: on chip.  shift: what was added to the source's codes (0 for int8, -128 for uint8).
+    """
+
+    name: str
+    shape: tuple[int, int, int]
+    zero_point: int
+    shift: int
+    quant: Quant
+
+
+@dataclass(frozen=True)
+class QLayer:
+    """One layer.
+
+    weights: int16 (out, kh, kw, in / groups), w - zero point, |value| <= 255; None: every tap has weight 1 and each
+    channel is a group of its own.
+    maximum: keep the largest code of the window instead of the sum of (x - zx) * w; taps in the padding never win.
+    macs: multiply-accumulates of the source's layer, 0 for pooling.
+    second, factors: residual add: the other operand, and what each is multiplied by (pyexport/fit_add.py).
+    differing: per channel, the accumulators whose code is not the runtime's (all empty: proved equal).
+    facts: what the manifest and the table show besides (plain data).
+    """
+
+    name: str
+    op: str
+    input: str
+    output: str
+    kernel: tuple[int, int]
+    stride: tuple[int, int]
+    padding: tuple[int, int, int, int]
+    dilation: tuple[int, int]
+    groups: int
+    weights: npt.NDArray[np.int16] | None
+    maximum: bool
+    requant: Requant
+    macs: int
+    differing: tuple[npt.NDArray[np.int64], ...] = ()
+    second: str | None = None
+    factors: tuple[int, int] = (1, 0)
+    facts: dict[str, object] = field(default_factory=dict)
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """Names of the tensors that it reads."""
+        return (self.input,) if self.second is None else (self.input, self.second)
+
+    @property
+    def wide(self) -> bool:
+        """Whether some w - zero point is no int8, so that the weights take two passes."""
+        return self.weights is not None and bool((self.weights < -128).any() or (self.weights > 127).any())
+
+
+@dataclass(frozen=True)
+class Network:
+    """Layers in execution order over named tensors; input and output as the source shows them.
+
+    tail: what the host computes from the output tensor's codes, if anything.
+    """
+
+    name: str
+    match: str
+    tensors: dict[str, QTensor]
+    layers: tuple[QLayer, ...]
+    input: Port
+    output: Port
+    float_input: str
+    tail: Softmax | None = None
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates of one inference."""
+        return sum(layer.macs for layer in self.layers)

@@ -1,0 +1,259 @@
+"""Graph -> quantised layers: folds clamps, subtracts zero points, fits every requantiser to the runtime."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from pyexport import fit, fit_add, ir, runtimes
+from pyexport.arith import Requant
+from pyexport.errors import IntactError
+from pyexport.qlayers import Network, QLayer, QTensor
+
+
+def quantise(graph: ir.Graph, match: str | None = None) -> Network:
+    """The network in integers.
+
+    match: the runtime whose arithmetic to follow (default: the graph's own). Raises IntactError naming the layer.
+    """
+    graph = fold_clamps(graph)
+    runtime = match or graph.match
+    if runtime not in runtimes.LAYERS:
+        raise IntactError(f"--match {runtime}: not a known runtime; choose one of {', '.join(sorted(runtimes.LAYERS))}")
+    tensors = {name: _tensor(tensor) for name, tensor in graph.tensors.items()}
+    layers = []
+    for node in graph.nodes:
+        try:
+            layers.append(_layer(graph, node, runtime, tensors))
+        except IntactError as error:
+            raise IntactError(f"layer {node.name!r}: {error}") from None
+    if graph.tail is not None:
+        try:
+            runtimes.check_runtime(runtime)
+        except IntactError as error:
+            raise IntactError(f"layer {graph.tail.name!r}: {error}") from None
+    rule = runtimes.input_rule(graph.float_input, runtime)
+    return Network(graph.name, runtime, tensors, tuple(layers), graph.input, graph.output, rule, graph.tail)
+
+
+def fold_clamps(graph: ir.Graph) -> ir.Graph:
+    """Folds a stand-alone clamp into the layer before it, where nothing else reads that layer's output."""
+    nodes: list[ir.AnyNode] = []
+    for node in graph.nodes:
+        before = nodes[-1] if nodes else None
+        readers = sum(node.inputs[0] in other.inputs for other in graph.nodes)
+        foldable = before is not None and before.output == node.inputs[0] != graph.output.tensor and readers == 1
+        if isinstance(node, ir.Clamp) and before is not None and foldable:
+            low, high = (min(max(code, node.clamp[0]), node.clamp[1]) for code in before.clamp)
+            name = f"{before.name}+{node.name}"
+            nodes[-1] = replace(before, name=name, output=node.output, clamp=(low, high))
+        else:
+            nodes.append(node)
+    return replace(graph, nodes=tuple(nodes))
+
+
+def _tensor(tensor: ir.Tensor) -> QTensor:
+    shift = -128 if tensor.quant.dtype == "uint8" else 0
+    return QTensor(tensor.name, tensor.shape, tensor.quant.zero_point + shift, shift, tensor.quant)
+
+
+def _layer(graph: ir.Graph, node: ir.AnyNode, runtime: str, tensors: dict[str, QTensor]) -> QLayer:
+    if isinstance(node, (ir.Conv2d, ir.Linear)):
+        return _weighted(graph, node, runtime, tensors)
+    if isinstance(node, ir.AvgPool2d):
+        return _average(node, runtime, tensors)
+    if isinstance(node, ir.Add):
+        return _add(node, runtime, tensors)
+    if isinstance(node, (ir.Lookup, ir.Concat)):
+        raise IntactError(
+            f"{type(node).__name__} is not supported by the hardware; leave it out or compute it on the host"
+        )
+    return _maximum(node, tensors)
+
+
+def _weighted(graph: ir.Graph, node: ir.Conv2d | ir.Linear, runtime: str, tensors: dict[str, QTensor]) -> QLayer:
+    source, target = graph.tensors[node.inputs[0]], graph.tensors[node.output]
+    stored = node.weights
+    weights = (stored.codes.astype(np.int32) - stored.zero_point.reshape(-1, 1, 1, 1)).astype(np.int16)
+    low, high = ir.CODE_RANGE[source.quant.dtype]
+    acc_lo, acc_hi = fit.accumulator_bounds(weights, low - source.quant.zero_point, high - source.quant.zero_point)
+    curve = runtimes.layer_curve(
+        runtime,
+        runtimes.Layer(
+            sx=source.quant.scale,
+            sw=stored.scale,
+            sy=target.quant.scale,
+            zy=target.quant.zero_point,
+            lo=node.clamp[0],
+            hi=node.clamp[1],
+            bias=stored.bias,
+            bias_is_integer=stored.bias_is_integer,
+            per_channel=stored.per_channel,
+            op=_kernel(node, source),
+            dtype=source.quant.dtype,
+        ),
+    )
+    result = fit.fit(curve, acc_lo, acc_hi, tensors[target.name].shift)
+    out_h, out_w, out = target.shape
+    conv = node if isinstance(node, ir.Conv2d) else None
+    return QLayer(
+        name=node.name,
+        op="conv2d" if conv else "linear",
+        input=source.name,
+        output=target.name,
+        kernel=(weights.shape[1], weights.shape[2]),
+        stride=conv.stride if conv else (1, 1),
+        padding=conv.padding if conv else (0, 0, 0, 0),
+        dilation=conv.dilation if conv else (1, 1),
+        groups=conv.groups if conv else 1,
+        weights=weights,
+        maximum=False,
+        requant=result.requant,
+        macs=out_h * out_w * out * int(np.prod(weights.shape[1:])),
+        differing=tuple(result.differing),
+        facts={
+            "weight_scales": stored.scale,
+            "weight_zero_points": stored.zero_point,
+            "weight_codes": stored.codes,
+            "bias": stored.bias,
+            "bias_is_integer": stored.bias_is_integer,
+            "acc_lo": acc_lo,
+            "acc_hi": acc_hi,
+            "exceptions": result.exceptions,
+        },
+    )
+
+
+def _kernel(node: ir.Conv2d | ir.Linear, source: ir.Tensor) -> Literal["conv", "depthwise", "linear"]:
+    """Which of a runtime's kernels computes a weighted layer."""
+    if isinstance(node, ir.Linear):
+        return "linear"
+    return "depthwise" if node.groups == source.shape[2] and node.weights.codes.shape[3] == 1 else "conv"
+
+
+def _average(node: ir.AvgPool2d, runtime: str, tensors: dict[str, QTensor]) -> QLayer:
+    source, target = tensors[node.inputs[0]], tensors[node.output]
+    taps = node.kernel[0] * node.kernel[1]
+    if any(node.padding) and not node.count_include_pad and node.divisor is None:
+        raise IntactError(
+            "average pooling with padding and count_include_pad=False divides by a number that changes along the edge, "
+            "which is not supported; use count_include_pad=True or no padding"
+        )
+    channels = target.shape[2]
+    if node.arithmetic == "tflite-mean":
+        curve = runtimes.mean_curve(runtime, taps, channels, source.quant, target.quant, node.clamp)
+    elif source.quant != target.quant:
+        raise IntactError("average pooling must keep scale and zero point")
+    else:
+        curve = runtimes.pool_curve(
+            runtimes.pool_rule(node.arithmetic, runtime),
+            node.divisor or taps,
+            channels,
+            target.quant.zero_point,
+            node.clamp[0],
+            node.clamp[1],
+        )
+    low, high = ir.CODE_RANGE[source.quant.dtype]
+    ones = np.ones((channels, taps), np.int64)
+    acc_lo, acc_hi = fit.accumulator_bounds(ones, low - source.quant.zero_point, high - source.quant.zero_point)
+    result = fit.fit(curve, acc_lo, acc_hi, target.shift)
+    return _unit_layer(node, "avg_pool2d", tensors, node.kernel, node.stride, node.padding, (1, 1), False, result)
+
+
+def _maximum(node: ir.MaxPool2d | ir.Clamp, tensors: dict[str, QTensor]) -> QLayer:
+    target = tensors[node.output]
+    channels = target.shape[2]
+    zeros = np.zeros(channels, np.int64)
+    # the code itself: m = 2^24 and no shift put v before the point of Eq. 4, no offset
+    requant = Requant(
+        bias=zeros,
+        m=np.full(channels, 1 << 24, np.int64),
+        s=np.full(channels, 24, np.int64),
+        r=zeros,
+        d=zeros,
+        even=zeros,
+        exc_v=zeros,
+        exc_d=zeros,
+        z=0,
+        lo=node.clamp[0] + target.shift,
+        hi=node.clamp[1] + target.shift,
+    )
+    result = fit.FitResult(requant, [np.zeros(0, np.int64)] * channels, 0, 0)
+    if isinstance(node, ir.Clamp):
+        return _unit_layer(node, "clamp", tensors, (1, 1), (1, 1), (0, 0, 0, 0), (1, 1), True, result)
+    return _unit_layer(node, "max_pool2d", tensors, node.kernel, node.stride, node.padding, node.dilation, True, result)
+
+
+def _add(node: ir.Add, runtime: str, tensors: dict[str, QTensor]) -> QLayer:
+    (a, b), out = [tensors[name] for name in node.inputs], tensors[node.output]
+    table = runtimes.add_table(a.quant, b.quant, out.quant, runtime, node.clamp, node.sign) + out.shift
+    codes = np.arange(-128, 128)
+    scales = float(a.quant.scale), float(b.quant.scale), float(out.quant.scale)
+    found = fit_add.fit_add(table, codes - a.zero_point, codes - b.zero_point, scales, out.zero_point, node.sign)
+    channels = out.shape[2]
+    requant = fit_add.spread(found.requant, channels)
+    result = fit.FitResult(requant, [found.differing] * channels, 0, 0)
+    layer = _unit_layer(node, "add", tensors, (1, 1), (1, 1), (0, 0, 0, 0), (1, 1), False, result)
+    return replace(layer, second=node.inputs[1], factors=found.factors)
+
+
+def _unit_layer(
+    node: ir.AnyNode,
+    op: str,
+    tensors: dict[str, QTensor],
+    kernel: tuple[int, int],
+    stride: tuple[int, int],
+    padding: tuple[int, int, int, int],
+    dilation: tuple[int, int],
+    maximum: bool,
+    result: fit.FitResult,
+) -> QLayer:
+    return QLayer(
+        name=node.name,
+        op=op,
+        input=node.inputs[0],
+        output=node.output,
+        kernel=kernel,
+        stride=stride,
+        padding=padding,
+        dilation=dilation,
+        groups=tensors[node.output].shape[2],
+        weights=None,
+        maximum=maximum,
+        requant=result.requant,
+        macs=0,
+        differing=tuple(result.differing),
+        facts={"exceptions": result.exceptions},
+    )
+
+
+def input_codes(
+    graph_input: QTensor, values: npt.NDArray[np.generic], rule: str, source: str | None = None
+) -> npt.NDArray[np.int64]:
+    """Real values or codes in the source's own layout -> the source's codes, int64 of the same shape.
+
+    Integer arrays are codes and must lie in the tensor's range; floats are real values, taken as float32 and rounded as
+    the source's own quantiser does. Raises IntactError on NaN, on codes out of range and on other dtypes, naming the
+    file `source`.
+    """
+    try:
+        return _input_codes(graph_input, values, rule)
+    except IntactError as error:
+        raise IntactError(f"{source}: {error}" if source else str(error)) from None
+
+
+def _input_codes(graph_input: QTensor, values: npt.NDArray[np.generic], rule: str) -> npt.NDArray[np.int64]:
+    quant = graph_input.quant
+    if values.dtype.kind == "f":
+        with np.errstate(over="ignore"):  # what float32 cannot hold is infinite, and saturates
+            real = values.astype(np.float32)
+        return runtimes.quantise_input(real, quant.scale, quant.zero_point, quant.dtype, rule)
+    if values.dtype.kind not in "iu":
+        raise IntactError(f"inputs have dtype {values.dtype}; give integers (codes) or floats (real values)")
+    low, high = ir.CODE_RANGE[quant.dtype]
+    if values.size and (int(values.min()) < low or int(values.max()) > high):
+        raise IntactError(f"input codes {values.min()}..{values.max()} lie outside {quant.dtype}'s {low}..{high}")
+    return values.astype(np.int64)

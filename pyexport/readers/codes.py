@@ -1,0 +1,43 @@
+"""Real numbers to codes by the source's own rule, and a change of scale expressed as a layer that the IR has."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from pyexport import ir
+
+
+def codes_of(rule: str, quant: ir.Quant, real: npt.NDArray[np.float32]) -> npt.NDArray[np.int64]:
+    """torch: RNE(fma(x, 1/s, z)); otherwise RNE(x * f32(1/s)) + z. Saturates."""
+    low, high = ir.CODE_RANGE[quant.dtype]
+    with np.errstate(over="ignore"):
+        inverse = np.float32(1) / quant.scale
+        if rule == "torch":
+            # the float64 product of two float32 is exact, and the sum rounds at a far lower bit than float32
+            fused = (real.astype(np.float64) * np.float64(inverse) + quant.zero_point).astype(np.float32)
+            rounded = np.rint(fused).astype(np.float64)
+        else:
+            rounded = np.rint(real * inverse).astype(np.float64) + quant.zero_point
+    return np.clip(rounded, low, high).astype(np.int64)
+
+
+def limit_of(quant: ir.Quant, real: float) -> int:
+    """The code of a clip's limit: RNE(x * f32(1/s)) + z, saturating."""
+    return int(codes_of("pt2e", quant, np.asarray([real], np.float32))[0])
+
+
+def identity_weights(rule: str, source: ir.Quant, target: ir.Quant, channels: int) -> ir.Weights | None:
+    """Weights of a 1x1 convolution of each channel by itself that takes `source`'s codes to `target`'s.
+
+    Its formula, RNE((q - zx) * (sx / sy)) + zy, is compared with the source's on every code; None where one differs.
+    """
+    low, high = ir.CODE_RANGE[source.dtype]
+    centred = (np.arange(low, high + 1) - source.zero_point).astype(np.float32)
+    wanted = codes_of(rule, target, centred * source.scale)
+    low, high = ir.CODE_RANGE[target.dtype]
+    given = np.clip(np.rint(centred * (source.scale / target.scale)) + target.zero_point, low, high)
+    if not np.array_equal(wanted, given):
+        return None
+    ones = np.ones((channels, 1, 1, 1), np.int16)
+    return ir.Weights(ones, np.ones(channels, np.float32), np.zeros(channels, np.int32), None)

@@ -1,0 +1,104 @@
+"""What a person sees: the table of layers, one layer explained, and the result of a simulation."""
+
+from __future__ import annotations
+
+import io
+import sys
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+WIDTH = 190  # where the output is no terminal
+
+
+def console(stderr: bool = False) -> Console:
+    """A console as wide as the terminal, or wide enough for the tables."""
+    stream = sys.stderr if stderr else sys.stdout
+    width = None if stream.isatty() else WIDTH
+    if isinstance(stream, io.TextIOWrapper):
+        stream.reconfigure(errors="replace")  # where × and → cannot be shown
+    # names from the model and the command line are text, never markup
+    return Console(stderr=stderr, width=width, highlight=False, markup=False, emoji=False, soft_wrap=stderr)
+
+
+def span(values: list[Any], form: str = "{}") -> str:
+    """`a` or `a..b` for the least and largest of values."""
+    low, high = min(values), max(values)
+    return form.format(low) if low == high else f"{form.format(low)}..{form.format(high)}"
+
+
+def layer_table(manifest: dict[str, Any]) -> Table:
+    """One row a layer, from manifest.json's data."""
+    table = Table(title=f"{manifest['source']['file']} on {manifest['array']}, bits of {manifest['match']}", box=None)
+    names = ["layer", "op", "output h×w×c", "weights", "bias", "scale in → out", "weight scale", "multiplier", "shift"]
+    for name in (*names, "MACs", "cycles", "use", "equal"):
+        table.add_column(name, justify="left" if name in ("layer", "op", "equal") else "right", no_wrap=True)
+    rows, cols = manifest["hardware"]["ROWS"], manifest["hardware"]["COLS"]
+    for layer in manifest["layers"]:
+        weights = layer.get("weights")
+        scaled = weights or layer["op"] in ("avg_pool2d", "add")
+        scales = [layer[key]["scale"] for key in ("input", "second_input") if key in layer]
+        use = layer["macs"] / (rows * cols * layer["predicted_cycles"])
+        table.add_row(
+            layer["name"],
+            layer["op"],
+            "×".join(map(str, layer["output"]["shape_hwc"])),
+            f"{weights['range'][0]}..{weights['range'][1]}" if weights else "",
+            span(layer["bias"]) if weights else "",
+            f"{', '.join(f'{s:.4g}' for s in scales)} → {layer['output']['scale']:.4g}",
+            span(weights["scales"], "{:.3g}") if weights else "",
+            span(layer["multiplier"], "{:#x}") if scaled else "",
+            span(layer["shift"]) if scaled else "",
+            f"{layer['macs']:,}" if layer["macs"] else "",
+            f"{layer['predicted_cycles']:,}",
+            f"{use:.3f}" if layer["macs"] else "",
+            "proved" if layer["proved_equal"] else _differing(layer),
+        )
+    total = manifest["predicted_cycles"]
+    table.add_section()
+    table.add_row(
+        "total", *[""] * 8, f"{manifest['macs']:,}", f"{total:,}", f"{manifest['macs'] / (rows * cols * total):.3f}",
+        "proved" if manifest["proved_equal"] else "see above",
+    )  # fmt: skip
+    return table
+
+
+def _differing(layer: dict[str, Any]) -> str:
+    channels = layer["differing_accumulators"]
+    count = sum(entry["count"] for entry in channels.values())
+    channel, entry = next(iter(channels.items()))
+    return f"{count} accumulators in {len(channels)} channels differ (channel {channel}: {entry['values'][0]} ...)"
+
+
+def memory_lines(manifest: dict[str, Any]) -> list[str]:
+    """How much memory the network takes."""
+    memory, hardware = manifest["memory"], manifest["hardware"]
+    used = memory["bytes"]
+    return [
+        f"memory: weights {used['weights']:,} B, parameters {used['parameters']:,} B, program {used['program']:,} B, "
+        f"activations {used['activations']:,} B "
+        f"(lower bound {memory['activation_lower_bound'] * hardware['ROWS']:,} B)",
+        f"hardware: {manifest['array']} with {hardware['LANES']} requantise lanes; depths in words: activations "
+        f"{hardware['ACT_DEPTH']}, weights {hardware['WGT_DEPTH']}, parameters {hardware['PRM_DEPTH']}, program "
+        f"{hardware['PRG_DEPTH']}",
+    ]
+
+
+def result_table(report: dict[str, Any]) -> Table:
+    """One row a layer, from report.json's data."""
+    title = f"{report['model']} on {report['array']} in {report['simulator']}, {report['inferences']} inferences"
+    table = Table(title=title, box=None)
+    for name in ("layer", "op", "MACs", "cycles", "predicted", "use", "compared", "mismatches"):
+        table.add_column(name, justify="left" if name in ("layer", "op") else "right", no_wrap=True)
+    for row in report["layers"]:
+        table.add_row(
+            row["name"], row["op"], f"{row['macs']:,}", f"{row['cycles']:,}", f"{row['predicted_cycles']:,}",
+            f"{row['utilization']:.3f}", f"{row['outputs_compared']:,}", f"{row['mismatches']:,}",
+        )  # fmt: skip
+    table.add_section()
+    table.add_row(
+        "network", "", f"{report['macs']:,}", f"{report['cycles']:,}", f"{report['predicted_cycles']:,}",
+        f"{report['utilization']:.3f}", f"{report['outputs_compared']:,}", f"{report['mismatches']:,}",
+    )  # fmt: skip
+    return table

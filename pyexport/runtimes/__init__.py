@@ -1,0 +1,57 @@
+"""Rounding formulas of the runtimes whose quantised models are exported, by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from pyexport.errors import IntactError
+from pyexport.runtimes import layers
+from pyexport.runtimes.curve import Curve
+from pyexport.runtimes.inputs import RULES, input_rule, quantise_input
+from pyexport.runtimes.layers import Layer
+from pyexport.runtimes.lookup import lookup_table
+from pyexport.runtimes.means import mean_curve
+from pyexport.runtimes.pools import POOLS, pool_curve, pool_rule
+from pyexport.runtimes.softmax import softmax_codes
+from pyexport.runtimes.tflite import add_table, check_runtime, multiply_table
+
+LAYERS: dict[str, Callable[[Layer], Curve]] = {
+    "fbgemm": layers.fbgemm,
+    "qnnpack": layers.qnnpack,
+    "onednn": layers.onednn,
+    "ort": layers.onnxruntime,
+    "tflite-ref": layers.tflite_reference,
+    "tflite-xnnpack": layers.xnnpack,
+    "tflite-ruy": layers.tflite_ruy,
+    "exact": layers.exact,
+}
+
+
+def layer_curve(name: str, layer: Layer) -> Curve:
+    """The formula of runtime `name` for one convolution or linear layer."""
+    if name not in LAYERS:
+        raise IntactError(f"runtime {name!r} is not known; choose one of {', '.join(LAYERS)}")
+    with np.errstate(over="ignore", divide="ignore", invalid="ignore"):  # unusable scales are refused by name
+        return LAYERS[name](layer)
+
+
+__all__ = [
+    "LAYERS",
+    "POOLS",
+    "RULES",
+    "Curve",
+    "Layer",
+    "add_table",
+    "check_runtime",
+    "input_rule",
+    "layer_curve",
+    "lookup_table",
+    "mean_curve",
+    "multiply_table",
+    "pool_curve",
+    "pool_rule",
+    "quantise_input",
+    "softmax_codes",
+]

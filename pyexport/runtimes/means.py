@@ -1,0 +1,47 @@
+"""TFLite's MEAN over rows and columns, which may change the scale: d = sum of (code - zero point), n positions.
+
+docs/arithmetic.md, Eq. 38 and 39.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from pyexport.arith import clamp
+from pyexport.errors import IntactError
+from pyexport.ir import Quant
+from pyexport.runtimes.curve import Curve, IntArray, finish
+from pyexport.runtimes.tflite import REFERENCE, check_runtime, quantise_multiplier, scale_by
+
+
+def mean_curve(runtime: str, n: int, channels: int, source: Quant, out: Quant, limits: tuple[int, int]) -> Curve:
+    """The formula of TFLite's `runtime` for means of n codes over `channels` channels, monotone in d.
+
+    tflite-ref, Eq. 38: the multiplier sx/sy is divided by n in fixed point, then the two roundings of Eq. 37.
+    tflite-xnnpack, Eq. 39: c = (sx/sy)(1/n), RNE(F(S) c + (zy - F(n zx) c)) with every step in float32, S the sum of
+    codes.
+    limits: lowest and highest code, in the source's code type.
+    """
+    check_runtime(runtime)
+    if not 1 <= n <= 1 << 16:
+        raise IntactError(f"mean of {n} codes; 1..65536 are accepted")
+    low, high = limits
+    ratio = float(source.scale) / float(out.scale)
+    if not 2.0**-30 < ratio < 2.0**30:
+        raise IntactError(f"input scale {source.scale} and output scale {out.scale} are too far apart; re-calibrate")
+    q, shift = quantise_multiplier(ratio)
+    fold = min(n.bit_length() - 1, 32, 31 + shift)
+    multiplier = (q << fold) // n
+    c = (np.float32(source.scale) / np.float32(out.scale)) * (np.float32(1) / np.float32(n))
+    offset = np.float32(out.zero_point) - np.float32(n * source.zero_point) * c
+
+    def fixed(acc: IntArray, ch: IntArray) -> IntArray:
+        return clamp(scale_by(acc, multiplier, shift - fold) + out.zero_point, low, high)
+
+    def real(acc: IntArray, ch: IntArray) -> IntArray:
+        return finish(np.rint((acc + n * source.zero_point).astype(np.float32) * c + offset), 0, low, high)
+
+    slope, reference = np.full(channels, ratio / n), runtime == REFERENCE
+    start = 0.0 if reference else out.zero_point * n / ratio
+    z = out.zero_point if reference else 0
+    return Curve(runtime, fixed if reference else real, slope, np.full(channels, start), z, low, high, not reference)

@@ -1,0 +1,453 @@
+// SPDX-License-Identifier: Apache-2.0
+// INTACT: int8 neural-network accelerator. Runs the network in its program memory on every input frame.
+//
+//   s_axis -> stream_in -> activation memory -> stream_out -> m_axis
+//                           |            ^
+//   address_gen -> words -> v            | codes
+//   weight memory -------> mac_array -> drain (requantise) <- parameter memory
+//   sequencer <- program memory;  s_axil -> axil_regs -> all
+//
+// Array ROWS (input lanes) x COLS (output lanes), LANES requantise lanes. Activations are int8, ROWS to a word, NHWC with
+// each pixel padded to whole words. From a job's last word issued to its last code readable: 17 + clog2(ROWS) + the drain's
+// beats of a tile (docs/architecture.md). Registers, program and memory formats: docs/formats.md.
+
+`resetall
+`default_nettype none
+`include "intact_defs.vh"
+
+module intact_core #(
+    // input lanes: multipliers per output lane, bytes of an activation word
+    parameter ROWS = 8,
+    // output lanes: accumulators
+    parameter COLS = 8,
+    // requantise lanes, a divisor of ROWS and of COLS
+    parameter LANES = 8,
+    // activation words
+    parameter ACT_DEPTH = 4096,
+    // weight words of ROWS * COLS bytes
+    parameter WGT_DEPTH = 1024,
+    // parameter words of LANES * 160 bits
+    parameter PRM_DEPTH = 256,
+    // program words of 64 bits
+    parameter PRG_DEPTH = 1024,
+    // layer cycle counters
+    parameter LAYERS = 256,
+    // memory images at power-up, or ""
+    parameter WGT_FILE = "",
+    parameter PRM_FILE = "",
+    parameter PRG_FILE = ""
+) (
+    input  wire              clk,
+    input  wire              rst,
+    output wire              irq,
+    // for lights: error, done, running, idle
+    output wire [3:0]        status,
+
+    input  wire [7:0]        s_axil_awaddr,
+    input  wire [2:0]        s_axil_awprot,
+    input  wire              s_axil_awvalid,
+    output wire              s_axil_awready,
+    input  wire [31:0]       s_axil_wdata,
+    input  wire [3:0]        s_axil_wstrb,
+    input  wire              s_axil_wvalid,
+    output wire              s_axil_wready,
+    output wire [1:0]        s_axil_bresp,
+    output wire              s_axil_bvalid,
+    input  wire              s_axil_bready,
+    input  wire [7:0]        s_axil_araddr,
+    input  wire [2:0]        s_axil_arprot,
+    input  wire              s_axil_arvalid,
+    output wire              s_axil_arready,
+    output wire [31:0]       s_axil_rdata,
+    output wire [1:0]        s_axil_rresp,
+    output wire              s_axil_rvalid,
+    input  wire              s_axil_rready,
+
+    input  wire              s_axis_tvalid,
+    output wire              s_axis_tready,
+    input  wire [8*ROWS-1:0] s_axis_tdata,
+    input  wire              s_axis_tlast,
+
+    output wire              m_axis_tvalid,
+    input  wire              m_axis_tready,
+    output wire [8*ROWS-1:0] m_axis_tdata,
+    output wire              m_axis_tlast
+);
+
+    // ---- elaboration checks: the missing module's name is the message ----
+    generate
+        if (ROWS % LANES != 0 || COLS % LANES != 0) begin : gen_check_lanes
+            LANES_must_divide_ROWS_and_COLS error_in_parameters ();
+        end
+        if (ROWS * COLS < 2 || ROWS > 64 || COLS > 64) begin : gen_check_array
+            ROWS_and_COLS_must_lie_in_1_to_64_and_not_both_be_1 error_in_parameters ();
+        end
+    endgenerate
+
+    localparam ACT_ADDR   = (ACT_DEPTH > 2) ? $clog2(ACT_DEPTH) : 1;
+    localparam WGT_ADDR   = (WGT_DEPTH > 2) ? $clog2(WGT_DEPTH) : 1;
+    localparam PRM_ADDR   = (PRM_DEPTH > 2) ? $clog2(PRM_DEPTH) : 1;
+    localparam PRG_ADDR   = (PRG_DEPTH > 2) ? $clog2(PRG_DEPTH) : 1;
+    localparam LAYER_ADDR = (LAYERS > 2) ? $clog2(LAYERS) : 1;
+    localparam GROUPS     = ROWS / LANES;
+    localparam WGT_SLICES = (8 * ROWS * COLS + 31) / 32;
+    localparam PRM_SLICES = 5 * LANES;
+    localparam LEVELS     = $clog2(ROWS);
+
+    assign status = {error, done, running, idle};
+
+    // ---- host registers ----
+    wire        start;
+    wire        stop;
+    wire        clear;
+    wire        auto_start;
+    wire        load_valid;
+    wire [1:0]  load_target;
+    wire [23:0] load_addr;
+    wire [11:0] load_slice;
+    wire [31:0] load_data;
+    wire        idle;
+    wire        running;
+    wire        done;
+    wire        error;
+    wire [7:0]  error_code;
+    wire [15:0] job;
+    wire [31:0] cycles;
+    wire [31:0] runs;
+    wire [11:0] layer_index;
+    wire [31:0] layer_cycles_read;
+    wire        frame_loaded;
+    wire        out_active;
+    wire        out_start;
+
+    axil_regs #(
+        .ROWS(ROWS), .COLS(COLS), .LANES(LANES), .ACT_DEPTH(ACT_DEPTH), .WGT_DEPTH(WGT_DEPTH), .PRM_DEPTH(PRM_DEPTH),
+        .PRG_DEPTH(PRG_DEPTH), .LAYERS(LAYERS)
+    ) regs (
+        .clk            (clk),
+        .rst            (rst),
+        .s_axil_awaddr  (s_axil_awaddr),
+        .s_axil_awprot  (s_axil_awprot),
+        .s_axil_awvalid (s_axil_awvalid),
+        .s_axil_awready (s_axil_awready),
+        .s_axil_wdata   (s_axil_wdata),
+        .s_axil_wstrb   (s_axil_wstrb),
+        .s_axil_wvalid  (s_axil_wvalid),
+        .s_axil_wready  (s_axil_wready),
+        .s_axil_bresp   (s_axil_bresp),
+        .s_axil_bvalid  (s_axil_bvalid),
+        .s_axil_bready  (s_axil_bready),
+        .s_axil_araddr  (s_axil_araddr),
+        .s_axil_arprot  (s_axil_arprot),
+        .s_axil_arvalid (s_axil_arvalid),
+        .s_axil_arready (s_axil_arready),
+        .s_axil_rdata   (s_axil_rdata),
+        .s_axil_rresp   (s_axil_rresp),
+        .s_axil_rvalid  (s_axil_rvalid),
+        .s_axil_rready  (s_axil_rready),
+        .start          (start),
+        .stop           (stop),
+        .clear          (clear),
+        .auto_start     (auto_start),
+        .irq            (irq),
+        .load_valid     (load_valid),
+        .load_target    (load_target),
+        .load_addr      (load_addr),
+        .load_slice     (load_slice),
+        .load_data      (load_data),
+        .idle           (idle),
+        .loaded         (frame_loaded),
+        .running        (running),
+        .out_pending    (out_active | out_start),
+        .done           (done),
+        .error          (error),
+        .error_code     (error_code),
+        .job            (job),
+        .cycles         (cycles),
+        .runs           (runs),
+        .layer_index    (layer_index),
+        .layer_cycles   (layer_cycles_read)
+    );
+
+    // ---- sequencer and its memories ----
+    wire [64*`INTACT_HEADER_WORDS-1:0]     header;
+    wire [64*`INTACT_DESCRIPTOR_WORDS-1:0] descriptor;
+    wire [PRG_ADDR-1:0]   prg_addr;
+    wire [63:0]           prg_data;
+    wire                  accept_frame;
+    wire                  frame_error;
+    wire                  frame_drop;
+    wire                  frame_consume;
+    wire                  flush;
+    wire                  loops_load;
+    wire                  loops_primed;
+    wire                  go;
+    wire                  job_start;
+    wire                  issue;
+    wire                  job_last;
+    wire                  job_done;
+    wire                  overrun;
+    wire                  layer_write;
+    wire [LAYER_ADDR-1:0] layer_addr;
+    wire [31:0]           layer_cycles;
+    wire                  load_program = load_valid & (load_target == `LOAD_PROGRAM);
+    wire                  load_weights = load_valid & (load_target == `LOAD_WEIGHTS);
+    wire                  load_params  = load_valid & (load_target == `LOAD_PARAMS);
+
+    sequencer #(
+        .ROWS(ROWS), .COLS(COLS), .LANES(LANES), .ACT_DEPTH(ACT_DEPTH), .WGT_DEPTH(WGT_DEPTH), .PRM_DEPTH(PRM_DEPTH),
+        .PRG_DEPTH(PRG_DEPTH), .LAYERS(LAYERS), .PRG_ADDR(PRG_ADDR), .LAYER_ADDR(LAYER_ADDR)
+    ) control (
+        .clk             (clk),
+        .rst             (rst),
+        .start           (start),
+        .stop            (stop),
+        .clear           (clear),
+        .auto_start      (auto_start),
+        .program_written (load_program),
+        .accept_frame    (accept_frame),
+        .frame_loaded    (frame_loaded),
+        .frame_error     (frame_error),
+        .frame_drop      (frame_drop),
+        .frame_consume   (frame_consume),
+        .out_start       (out_start),
+        .out_active      (out_active),
+        .prg_addr        (prg_addr),
+        .prg_data        (prg_data),
+        .header          (header),
+        .descriptor      (descriptor),
+        .flush           (flush),
+        .loops_load      (loops_load),
+        .loops_primed    (loops_primed),
+        .go              (go),
+        .job_start       (job_start),
+        .job_issued      (issue & job_last),
+        .job_done        (job_done),
+        .overrun         (overrun),
+        .layer_write     (layer_write),
+        .layer_addr      (layer_addr),
+        .layer_cycles    (layer_cycles),
+        .idle            (idle),
+        .running         (running),
+        .done            (done),
+        .error           (error),
+        .error_code      (error_code),
+        .job             (job),
+        .cycles          (cycles),
+        .runs            (runs)
+    );
+
+    ram #(.WIDTH(64), .SLICE(32), .DEPTH(PRG_DEPTH), .ADDR(PRG_ADDR), .INIT_FILE(PRG_FILE)) program_memory (
+        .clk          (clk),
+        .write_enable ({load_program & load_slice[0], load_program & ~load_slice[0]}),
+        .write_addr   (load_addr[PRG_ADDR-1:0]),
+        .write_data   ({2{load_data}}),
+        .read_addr    (prg_addr),
+        .read_data    (prg_data)
+    );
+
+    ram #(.WIDTH(32), .SLICE(32), .DEPTH(LAYERS), .ADDR(LAYER_ADDR)) layer_counters (
+        .clk          (clk),
+        .write_enable (layer_write),
+        .write_addr   (layer_addr),
+        .write_data   (layer_cycles),
+        .read_addr    (layer_index[LAYER_ADDR-1:0]),
+        .read_data    (layer_cycles_read)
+    );
+
+    // ---- activation memory: written by the input stream and the drain, read by the array and the output stream ----
+    wire                frame_write;
+    wire [ACT_ADDR-1:0] frame_addr;
+    wire [8*ROWS-1:0]   frame_data;
+    wire [GROUPS-1:0]   drain_enable;
+    wire [ACT_ADDR-1:0] drain_addr;
+    wire [8*ROWS-1:0]   drain_data;
+    wire [ACT_ADDR-1:0] issue_addr;
+    wire [ACT_ADDR-1:0] out_addr;
+    wire [8*ROWS-1:0]   act_data;
+
+    ram #(.WIDTH(8 * ROWS), .SLICE(8 * LANES), .DEPTH(ACT_DEPTH), .ADDR(ACT_ADDR)) activation_memory (
+        .clk          (clk),
+        .write_enable (frame_write ? {GROUPS{1'b1}} : drain_enable),
+        .write_addr   (frame_write ? frame_addr : drain_addr),
+        .write_data   (frame_write ? frame_data : drain_data),
+        .read_addr    (out_active ? out_addr : issue_addr),
+        .read_data    (act_data)
+    );
+
+    stream_in #(.ROWS(ROWS), .ADDR(ACT_ADDR)) frames_in (
+        .clk           (clk),
+        .rst           (rst),
+        .base          (header[`HDR_IN_BASE_LSB +: ACT_ADDR]),
+        .words         (header[`HDR_IN_WORDS]),
+        .enable        (accept_frame),
+        .flush         (frame_drop),
+        .frame_loaded  (frame_loaded),
+        .consume       (frame_consume),
+        .frame_error   (frame_error),
+        .s_axis_tvalid (s_axis_tvalid),
+        .s_axis_tready (s_axis_tready),
+        .s_axis_tdata  (s_axis_tdata),
+        .s_axis_tlast  (s_axis_tlast),
+        .write_valid   (frame_write),
+        .write_addr    (frame_addr),
+        .write_data    (frame_data)
+    );
+
+    stream_out #(.ROWS(ROWS), .ADDR(ACT_ADDR)) frames_out (
+        .clk           (clk),
+        .rst           (rst),
+        .start         (out_start),
+        .base          (header[`HDR_OUT_BASE_LSB +: ACT_ADDR]),
+        .words         (header[`HDR_OUT_WORDS]),
+        .flush         (stop),
+        .active        (out_active),
+        .read_addr     (out_addr),
+        .read_data     (act_data),
+        .m_axis_tvalid (m_axis_tvalid),
+        .m_axis_tready (m_axis_tready),
+        .m_axis_tdata  (m_axis_tdata),
+        .m_axis_tlast  (m_axis_tlast)
+    );
+
+    // ---- issue: a word of activations and a word of weights a cycle ----
+    wire [WGT_ADDR-1:0] wgt_addr;
+    wire                outside_1;
+    wire                first;
+    wire                subtract;
+    wire                scale_up;
+    wire                last;
+    wire                pixel_last;
+    wire                row_last;
+
+    address_gen #(.ACT_ADDR(ACT_ADDR), .WGT_ADDR(WGT_ADDR)) addresses (
+        .clk        (clk),
+        .rst        (rst | flush),
+        .loops      (descriptor[64*`INTACT_LOOP_WORDS-1:0]),
+        .load       (loops_load),
+        .go         (go),
+        .primed     (loops_primed),
+        .issue      (issue),
+        .act_addr   (issue_addr),
+        .wgt_addr   (wgt_addr),
+        .outside    (outside_1),
+        .first      (first),
+        .subtract   (subtract),
+        .scale_up   (scale_up),
+        .last       (last),
+        .pixel_last (pixel_last),
+        .row_last   (row_last),
+        .job_last   (job_last)
+    );
+
+    wire [32*WGT_SLICES-1:0] wgt_data;
+    reg  [WGT_SLICES-1:0]    wgt_slice;
+    reg  [PRM_SLICES-1:0]    prm_slice;
+    integer                  i;
+
+    always @* begin
+        for (i = 0; i < WGT_SLICES; i = i + 1) wgt_slice[i] = load_weights & ({20'd0, load_slice} == i);
+        for (i = 0; i < PRM_SLICES; i = i + 1) prm_slice[i] = load_params & ({20'd0, load_slice} == i);
+    end
+
+    ram #(
+        .WIDTH(32 * WGT_SLICES), .SLICE(32), .DEPTH(WGT_DEPTH), .ADDR(WGT_ADDR), .INIT_FILE(WGT_FILE)
+    ) weight_memory (
+        .clk          (clk),
+        .write_enable (wgt_slice),
+        .write_addr   (load_addr[WGT_ADDR-1:0]),
+        .write_data   ({WGT_SLICES{load_data}}),
+        .read_addr    (wgt_addr),
+        .read_data    (wgt_data)
+    );
+
+    // ---- array: outside the map the pad code takes the word's place ----
+    reg  signed [7:0] pad;
+    reg               maximum;
+    wire              outside;
+    wire [8*ROWS-1:0] x = outside ? {ROWS{pad}} : act_data;
+
+    always @(posedge clk) if (job_start) begin
+        pad     <= descriptor[`DSC_PAD];
+        maximum <= descriptor[`DSC_ACCUMULATE_MAX];
+    end
+
+    delay #(.WIDTH(1), .CYCLES(1)) delay_outside (.clk(clk), .rst(rst), .in(outside_1), .out(outside));
+
+    // issue to accumulator: memory 2, multiplier 3, tree LEVELS
+    wire sum_valid;
+    wire sum_first;
+    wire sum_subtract;
+    wire sum_scale_up;
+    delay #(.WIDTH(4), .CYCLES(5 + LEVELS)) delay_sum (
+        .clk (clk),
+        .rst (rst),
+        .in  ({issue, first, subtract, scale_up}),
+        .out ({sum_valid, sum_first, sum_subtract, sum_scale_up})
+    );
+
+    wire [32*COLS-1:0] results;
+
+    mac_array #(.ROWS(ROWS), .COLS(COLS)) array (
+        .clk          (clk),
+        .x            (x),
+        .w            (wgt_data[8*ROWS*COLS-1:0]),
+        .sum_valid    (sum_valid),
+        .sum_first    (sum_first),
+        .sum_subtract (sum_subtract),
+        .sum_scale_up (sum_scale_up),
+        .sum_max      (maximum),
+        .results      (results)
+    );
+
+    // ---- drain: a cycle ahead of the accumulator ----
+    wire [PRM_ADDR-1:0]   prm_addr;
+    wire [160*LANES-1:0]  prm_data;
+    wire                  tile_last;
+    wire                  tile_pixel_last;
+    wire                  tile_row_last;
+    wire                  tile_job_last;
+    delay #(.WIDTH(4), .CYCLES(4 + LEVELS), .RESET(1)) delay_tile (
+        .clk (clk),
+        .rst (rst | flush),
+        .in  ({issue & last, pixel_last, row_last, job_last}),
+        .out ({tile_last, tile_pixel_last, tile_row_last, tile_job_last})
+    );
+
+    ram #(
+        .WIDTH(32 * PRM_SLICES), .SLICE(32), .DEPTH(PRM_DEPTH), .ADDR(PRM_ADDR), .INIT_FILE(PRM_FILE)
+    ) parameter_memory (
+        .clk          (clk),
+        .write_enable (prm_slice),
+        .write_addr   (load_addr[PRM_ADDR-1:0]),
+        .write_data   ({PRM_SLICES{load_data}}),
+        .read_addr    (prm_addr),
+        .read_data    (prm_data)
+    );
+
+    drain #(
+        .ROWS(ROWS), .COLS(COLS), .LANES(LANES), .ACT_ADDR(ACT_ADDR), .PRM_ADDR(PRM_ADDR)
+    ) writer (
+        .clk             (clk),
+        .rst             (rst | flush),
+        .descriptor      (descriptor),
+        .job_start       (job_start),
+        .tile_last       (tile_last),
+        .tile_pixel_last (tile_pixel_last),
+        .tile_row_last   (tile_row_last),
+        .tile_job_last   (tile_job_last),
+        .results         (results),
+        .prm_addr        (prm_addr),
+        .prm_data        (prm_data),
+        .write_enable    (drain_enable),
+        .write_addr      (drain_addr),
+        .write_data      (drain_data),
+        .job_done        (job_done),
+        .overrun         (overrun)
+    );
+
+    wire _unused = &{1'b0, load_addr, load_slice, wgt_data, header, layer_index};
+
+endmodule
+
+`resetall

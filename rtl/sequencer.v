@@ -1,0 +1,276 @@
+// SPDX-License-Identifier: Apache-2.0
+// Sequencer: runs a whole network from program memory. Reads and checks the program header whenever the program changed,
+// then the first descriptor, and waits for a start and an input frame. In a run it lets the address generator issue a job
+// and fetches the next descriptor while the last results drain, so that a job costs its issue cycles and the pipeline's
+// depth and nothing else. Cycles count from the first issue of the run to the last write.
+//
+// A header for another configuration or an illegal descriptor ends the run with an error code (docs/formats.md).
+
+`resetall
+`default_nettype none
+`include "intact_defs.vh"
+
+module sequencer #(
+    // as in intact_core
+    parameter ROWS = 8,
+    parameter COLS = 8,
+    parameter LANES = 8,
+    parameter ACT_DEPTH = 4096,
+    parameter WGT_DEPTH = 1024,
+    parameter PRM_DEPTH = 256,
+    parameter PRG_DEPTH = 1024,
+    parameter LAYERS = 256,
+    // address bits of the program memory
+    parameter PRG_ADDR = 10,
+    // address bits of the layer counters
+    parameter LAYER_ADDR = 8
+) (
+    input  wire                  clk,
+    input  wire                  rst,
+
+    // host: pulses, and a level that starts a run with every input frame
+    input  wire                  start,
+    input  wire                  stop,
+    input  wire                  clear,
+    input  wire                  auto_start,
+    // pulse: the host wrote to program memory
+    input  wire                  program_written,
+
+    // streams
+    output wire                  accept_frame,
+    input  wire                  frame_loaded,
+    input  wire                  frame_error,
+    output wire                  frame_drop,
+    output wire                  frame_consume,
+    output reg                   out_start,
+    input  wire                  out_active,
+
+    // program memory's read port (latency 2)
+    output wire [PRG_ADDR-1:0]   prg_addr,
+    input  wire [63:0]           prg_data,
+
+    // header and descriptor in force
+    output reg  [64*`INTACT_HEADER_WORDS-1:0]     header,
+    output wire [64*`INTACT_DESCRIPTOR_WORDS-1:0] descriptor,
+
+    // datapath: flush stops it; loops_load hands over a descriptor's loops; go lets the job issue; job_start is the first
+    // cycle of that
+    output wire                  flush,
+    output wire                  loops_load,
+    input  wire                  loops_primed,
+    output reg                   go,
+    output reg                   job_start,
+    input  wire                  job_issued,
+    input  wire                  job_done,
+    input  wire                  overrun,
+
+    // layer counters' write port
+    output wire                  layer_write,
+    output reg  [LAYER_ADDR-1:0] layer_addr,
+    output wire [31:0]           layer_cycles,
+
+    // status
+    output wire                  idle,
+    output wire                  running,
+    output reg                   done,
+    output reg                   error,
+    output reg  [7:0]            error_code,
+    output reg  [15:0]           job,
+    output reg  [31:0]           cycles,
+    output reg  [31:0]           runs
+);
+
+    localparam [2:0] READ_HEADER = 3'd0;
+    localparam [2:0] CHECK       = 3'd1;
+    localparam [2:0] REFUSED     = 3'd2;
+    localparam [2:0] READ_FIRST  = 3'd3;
+    localparam [2:0] READY       = 3'd4;
+    localparam [2:0] RUN         = 3'd5;
+
+    reg [2:0] state;
+    reg       entering;  // first cycle of a READ state
+    reg       armed;     // start came, the frame may not have
+    reg       stale;     // the header read is no longer what program memory holds
+
+    // ---- fetch ----
+    wire here;
+    wire program_end = descriptor[`DSC_PROGRAM_END];
+
+    program_fetch #(.PRG_ADDR(PRG_ADDR)) fetch (
+        .clk          (clk),
+        .rst          (rst),
+        .begin_header ((state == READ_HEADER) & entering),
+        .begin_first  ((state == READ_FIRST) & entering),
+        .begin_next   (job_issued & ~program_end),
+        .prg_addr     (prg_addr),
+        .prg_data     (prg_data),
+        .words        (descriptor),
+        .here         (here),
+        .loops_here   (loops_load)
+    );
+
+    // ---- checks ----
+    localparam MOST_JOBS =
+        (PRG_DEPTH < `INTACT_HEADER_WORDS) ? 0 : (PRG_DEPTH - `INTACT_HEADER_WORDS) / `INTACT_DESCRIPTOR_WORDS;
+    wire [31:0] in_end  = {8'd0, header[`HDR_IN_BASE]} + {8'd0, header[`HDR_IN_WORDS]};
+    wire [31:0] out_end = {8'd0, header[`HDR_OUT_BASE]} + {8'd0, header[`HDR_OUT_WORDS]};
+    wire        header_legal =
+        (header[`HDR_MAGIC] == `INTACT_MAGIC) & (header[`HDR_VERSION] == `INTACT_VERSION)
+        & ({24'd0, header[`HDR_ROWS]} == ROWS) & ({24'd0, header[`HDR_COLS]} == COLS)
+        & ({24'd0, header[`HDR_LANES]} == LANES)
+        & (in_end <= ACT_DEPTH) & (out_end <= ACT_DEPTH) & ({16'd0, header[`HDR_JOBS]} <= MOST_JOBS)
+        & ({8'd0, header[`HDR_ACT_WORDS]} <= ACT_DEPTH) & ({8'd0, header[`HDR_WGT_WORDS]} <= WGT_DEPTH)
+        & ({8'd0, header[`HDR_PRM_WORDS]} <= PRM_DEPTH) & ({16'd0, header[`HDR_LAYERS]} <= LAYERS)
+        & (|header[`HDR_IN_WORDS]) & (|header[`HDR_OUT_WORDS]) & (|header[`HDR_JOBS])
+        & ~(|header[`HDR_RESERVED0]) & ~(|header[`HDR_RESERVED1]);
+    reg         header_ok;
+
+    wire descriptor_legal =
+        (descriptor[`DSC_OPCODE] == `INTACT_OPCODE_ACCUMULATE)
+        & ~(|descriptor[`DSC_RESERVED0]) & ~(|descriptor[`DSC_RESERVED1])
+        & ~(|descriptor[`DSC_RESERVED2]) & ~(|descriptor[`DSC_RESERVED3])
+        & ({8'd0, descriptor[`DSC_WGT_BASE]} < WGT_DEPTH) & ({8'd0, descriptor[`DSC_PRM_BASE]} < PRM_DEPTH)
+        & ({8'd0, descriptor[`DSC_OUT_BASE]} < ACT_DEPTH) & ({16'd0, descriptor[`DSC_LAYER]} < LAYERS)
+        & ({24'd0, descriptor[`DSC_OUT_GROUP]} < ROWS / LANES) & ({24'd0, descriptor[`DSC_LAST_BEAT]} < COLS / LANES)
+        & (program_end == (job + 16'd1 == header[`HDR_JOBS]));
+
+    // ---- run ----
+    reg  drained;
+    reg  ends_layer;
+    reg  ends_program;
+    wire in_run    = (state == RUN);
+    wire run_begin = (state == READY) & (armed | auto_start) & frame_loaded & ~out_active & ~out_start & ~stale & ~stop;
+    wire finish    = in_run & job_done & ends_program;
+    wire job_begin = in_run & (drained | job_done) & loops_primed & here & ~go & ~finish;
+    reg  illegal;
+    // `job` moves on when a job has issued: the one that `illegal` speaks of, and the one that is draining
+    reg  [15:0] job_checked;
+    reg  [15:0] job_running;
+    wire give_up   = in_run & ~finish & (stop | illegal | overrun);
+    wire reread    = ((state == READY) | (state == REFUSED)) & stale & ~entering;
+
+    assign flush         = give_up;
+    assign accept_frame  = (state == READY) & ~stale & ~out_active & ~out_start;
+    // a frame belongs to the program that it was loaded for
+    assign frame_drop    = stop | reread;
+    assign frame_consume = finish | give_up | reread;
+    assign layer_write   = in_run & job_done & ends_layer;
+    assign layer_cycles  = cycles + 32'd1;
+    assign idle          = ((state == READY) | (state == REFUSED)) & ~armed;
+    assign running       = in_run | armed;
+
+    always @(posedge clk) begin
+        entering  <= 1'b0;
+        out_start <= 1'b0;
+        job_start <= 1'b0;
+        header_ok <= header_legal;
+        illegal   <= in_run & here & ~descriptor_legal & ~give_up;
+        job_checked <= job;
+
+        if (start) armed <= 1'b1;
+        if (start | clear) begin
+            done       <= 1'b0;
+            error      <= 1'b0;
+            error_code <= `ERR_NONE;
+        end
+        if (frame_error) begin
+            error      <= 1'b1;
+            error_code <= `ERR_FRAME;
+        end
+        if (program_written) stale <= 1'b1;
+
+        case (state)
+            READ_HEADER: if (here & ~entering) begin
+                header   <= descriptor[64*`INTACT_HEADER_WORDS-1:0];
+                entering <= 1'b1;
+                state    <= CHECK;
+            end
+            // header_ok follows header by a cycle
+            CHECK: if (~entering) begin
+                entering <= 1'b1;
+                state    <= header_ok ? READ_FIRST : REFUSED;
+            end
+            REFUSED: if (~reread & (armed | (auto_start & ~error)) & ~entering) begin
+                armed      <= 1'b0;
+                error      <= 1'b1;
+                error_code <= `ERR_PROGRAM;
+            end
+            READ_FIRST: if (here & ~entering) state <= READY;
+            READY: if (run_begin) begin
+                armed     <= 1'b0;
+                job       <= 16'd0;
+                done      <= 1'b0;
+                drained   <= 1'b0;
+                go        <= 1'b1;
+                job_start <= 1'b1;
+                cycles    <= 32'd0;
+                state     <= RUN;
+            end
+            RUN: begin
+                cycles <= cycles + 32'd1;
+                if (job_done) drained <= 1'b1;
+                if (job_issued) begin
+                    go <= 1'b0;
+                    if (~program_end) job <= job + 16'd1;
+                end
+                if (job_begin) begin
+                    drained   <= 1'b0;
+                    go        <= 1'b1;
+                    job_start <= 1'b1;
+                end
+                if (finish) begin
+                    done      <= 1'b1;
+                    runs      <= runs + 32'd1;
+                    out_start <= 1'b1;
+                    entering  <= 1'b1;
+                    state     <= READ_FIRST;
+                end
+                if (give_up) begin
+                    go         <= 1'b0;
+                    if (~stop) job <= illegal ? job_checked : job_running;
+                    job_start  <= 1'b0;
+                    out_start  <= 1'b0;
+                    done       <= 1'b0;
+                    error      <= 1'b1;
+                    error_code <= stop ? `ERR_ABORTED : illegal ? `ERR_DESCRIPTOR : `ERR_OVERRUN;
+                    entering   <= 1'b1;
+                    state      <= READ_FIRST;
+                end
+            end
+            default: state <= READ_HEADER;
+        endcase
+
+        if (reread) begin
+            stale    <= program_written;
+            entering <= 1'b1;
+            state    <= READ_HEADER;
+        end
+        if (stop) armed <= 1'b0;
+
+        if (job_start) begin
+            ends_layer   <= descriptor[`DSC_LAYER_END];
+            ends_program <= program_end;
+            job_running  <= job;
+            layer_addr   <= descriptor[`DSC_LAYER_LSB +: LAYER_ADDR];
+        end
+
+        if (rst) begin
+            state      <= READ_HEADER;
+            entering   <= 1'b1;
+            armed      <= 1'b0;
+            stale      <= 1'b0;
+            go         <= 1'b0;
+            job_start  <= 1'b0;
+            out_start  <= 1'b0;
+            done       <= 1'b0;
+            error      <= 1'b0;
+            error_code <= `ERR_NONE;
+            job        <= 16'd0;
+            cycles     <= 32'd0;
+            runs       <= 32'd0;
+        end
+    end
+
+endmodule
+
+`resetall

@@ -1,0 +1,93 @@
+// SPDX-License-Identifier: Apache-2.0
+// Input frames from AXI4-Stream into the activation memory.
+//
+// Layout: one activation word a beat, byte i ([8*i +: 8]) is channel i; beat k of a frame goes to word base + k. A frame is
+// `words` beats, TLAST on the last one and nowhere else. TLAST early or missing there: `frame_error` pulses, and the frame is
+// dropped up to and including its TLAST. `flush` drops a frame that is partly in, in the same way; a frame that is wholly in
+// stays (`consume` drops that). So frames are always cut at TLAST, and a source that was reset in the middle of a frame
+// loses its next one unless this module is reset too.
+// Latency: a beat is written in the cycle after it was taken; frame_loaded rises 2 cycles after the last beat, when its write
+// is done; frame_error 1 cycle after the offending beat. Throughput: one beat per cycle.
+
+`resetall
+`default_nettype none
+
+module stream_in #(
+    // bytes in an activation word
+    parameter ROWS = 8,
+    // address bits of the activation memory
+    parameter ADDR = 12
+) (
+    input  wire              clk,
+
+    // from the program header: stable while a frame is partly in; words is at least 1
+    input  wire [ADDR-1:0]   base,
+    input  wire [23:0]       words,
+    // frames may be taken; low in the middle of a frame pauses it. Does not stop the dropping of a bad frame.
+    input  wire              enable,
+    // pulse: drop a frame that is partly in
+    input  wire              flush,
+    // level: a whole frame is in memory; the next one waits
+    output wire              frame_loaded,
+    // pulse: done with the loaded frame
+    input  wire              consume,
+    // pulse
+    output reg               frame_error,
+
+    input  wire              s_axis_tvalid,
+    output wire              s_axis_tready,
+    input  wire [8*ROWS-1:0] s_axis_tdata,
+    input  wire              s_axis_tlast,
+
+    output reg               write_valid,
+    output reg  [ADDR-1:0]   write_addr,
+    output reg  [8*ROWS-1:0] write_data,
+
+    input  wire              rst
+);
+
+    reg        full;      // every beat of a frame was taken
+    reg        dropping;  // until TLAST
+    reg [23:0] index;     // beats taken of this frame
+    reg [ADDR-1:0] next_addr;
+
+    assign s_axis_tready = dropping || (enable && !full && !flush);
+    assign frame_loaded = full && !write_valid;
+
+    wire take = s_axis_tvalid && s_axis_tready;
+    wire first = index == 24'd0;
+    wire last = index + 24'd1 == words;
+    wire [ADDR-1:0] addr = first ? base : next_addr;
+
+    always @(posedge clk) begin
+        write_valid <= take && !dropping;
+        write_addr <= addr;
+        write_data <= s_axis_tdata;
+        frame_error <= take && !dropping && last != s_axis_tlast;
+
+        if (consume && frame_loaded) full <= 1'b0;
+
+        if (take && dropping) begin
+            dropping <= !s_axis_tlast;
+        end else if (take) begin
+            next_addr <= addr + 1'b1;
+            index <= last || s_axis_tlast ? 24'd0 : index + 24'd1;
+            full <= last && s_axis_tlast;
+            dropping <= last && !s_axis_tlast;
+        end else if (flush && !first) begin
+            index <= 24'd0;
+            dropping <= 1'b1;
+        end
+
+        if (rst) begin
+            write_valid <= 1'b0;
+            frame_error <= 1'b0;
+            full <= 1'b0;
+            dropping <= 1'b0;
+            index <= 24'd0;
+        end
+    end
+
+endmodule
+
+`resetall

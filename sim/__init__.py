@@ -1,0 +1,1 @@
+"""Benches and what launches them. Nothing imports this package but the tests."""

@@ -1,0 +1,115 @@
+"""constraints/ulx3s/top.v through its serial pins, with a network in its memories: input, run, output, as a host would.
+
+The test that launches it writes BOARD_JOB, a JSON file: input and expected output frames, which bytes of these hold
+codes, the folder with the memory images, widths of memory words, and the cycles of one run.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import cocotb
+from cocotb.clock import Clock
+from cocotb.triggers import ClockCycles
+
+from host.client import Client, LinkError, Status, memory_image
+from sim.runner import bench_parameters
+from sim.uart import SerialPins, with_client
+
+P = bench_parameters()
+JOB = json.loads(Path(os.environ["BOARD_JOB"]).read_text())
+FRAMES = [bytes.fromhex(text) for text in JOB["frames"]]
+EXPECTED = [bytes.fromhex(text) for text in JOB["expected"]]
+VALID = bytes.fromhex(JOB["valid"])
+CLOCK_NS = 20
+
+
+def run(client: Client, index: int) -> bool:
+    """Whether frame `index` gives the expected codes; bytes that fill up a pixel's last word are anything."""
+    got, expected = client.run(FRAMES[index]), EXPECTED[index]
+    assert len(got) == len(expected)
+    return all(a == b for a, b, valid in zip(got, expected, VALID, strict=True) if valid)
+
+
+async def power_up(dut: Any) -> SerialPins:
+    """Clock on, PLL locked, reset over."""
+    pins = SerialPins(dut.ftdi_txd, dut.ftdi_rxd, int(P["CLOCKS_PER_BIT"]) * CLOCK_NS * 1000)
+    dut.btn_fire1.value = 0
+    Clock(dut.clk_25mhz, CLOCK_NS, unit="ns").start(start_high=False)
+    await ClockCycles(dut.clk_25mhz, 400)
+    assert dut.wifi_gpio0.value == 1
+    pins.received.clear()
+    return pins
+
+
+async def with_board(pins: SerialPins, work: Any) -> None:
+    await with_client(pins, work, timeout_bits=20000)
+
+
+@cocotb.test(timeout_time=100, timeout_unit="ms")
+async def computes(dut: Any) -> None:
+    """The network of the memory images gives the golden model's codes and cycles, frame after frame."""
+
+    def work(client: Client) -> None:
+        names = ("rows", "cols", "lanes", "act_depth", "wgt_depth", "prm_depth", "prg_depth")
+        identity = client.check_id()
+        assert {name: identity[name] for name in names} == {name: P[name.upper()] for name in names}
+        for index in range(len(FRAMES)):
+            assert run(client, index)
+            assert client.read_reg("CYCLES") == JOB["cycles"]
+        assert client.read_reg("RUNS") == len(FRAMES)
+
+    await with_board(await power_up(dut), work)
+
+
+@cocotb.test(timeout_time=100, timeout_unit="ms")
+async def loads(dut: Any) -> None:
+    """What is written over the link takes effect: wrong words give wrong codes or an error, the right ones heal it."""
+    parts = [
+        ("WEIGHTS", memory_image(Path(JOB["folder"]) / "weights.mem")[:16], JOB["wgt_bits"]),
+        ("PARAMS", memory_image(Path(JOB["folder"]) / "params.mem")[:2], JOB["prm_bits"]),
+        ("PROGRAM", memory_image(Path(JOB["folder"]) / "program.mem")[: JOB["program_words"]], 64),
+    ]
+
+    def work(client: Client) -> None:
+        assert run(client, 0)
+        for target, words, width in parts:
+            client.load(target, [~word & (1 << width) - 1 for word in words], width)
+            try:
+                assert not run(client, 0), target
+            except LinkError as error:
+                assert (
+                    target == "PROGRAM" and error.status == Status.TIMEOUT
+                )  # no frame is taken for an illegal program
+            client.reset()
+            client.load(target, words, width)
+            assert run(client, 0), target
+
+    await with_board(await power_up(dut), work)
+
+
+@cocotb.test(timeout_time=100, timeout_unit="ms")
+async def button_resets(dut: Any) -> None:
+    """FIRE1 in the middle of an input frame: afterwards everything works from the start."""
+    pins = await power_up(dut)
+
+    def half(client: Client) -> None:
+        client.send_input(FRAMES[0])
+        assert client.status()["loaded"] == 1
+
+    await with_board(pins, half)
+    dut.btn_fire1.value = 1
+    await ClockCycles(dut.clk_25mhz, 10)
+    assert dut.led.value.to_unsigned() >> 7 == 1
+    dut.btn_fire1.value = 0
+    await ClockCycles(dut.clk_25mhz, 400)
+    assert dut.led.value.to_unsigned() >> 6 == 0
+
+    def whole(client: Client) -> None:
+        assert client.status()["loaded"] == 0
+        assert run(client, 0)
+
+    await with_board(pins, whole)

@@ -1,0 +1,214 @@
+"""rtl/drain.v: random jobs of tiles; every write (cycle, address, groups, codes) against the requantise equations."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+from typing import Any
+
+import cocotb
+import numpy as np
+import numpy.typing as npt
+from cocotb.triggers import RisingEdge
+
+from pyexport import isa
+from pyexport.arith import Requant, requantise
+from sim.runner import bench_parameters
+from sim.streams import pulse, start, unsigned
+
+P = {name: int(value) for name, value in bench_parameters().items()}
+ROWS, COLS, LANES = P["ROWS"], P["COLS"], P["LANES"]
+ACT_DEPTH, PRM_DEPTH = 1 << P["ACT_ADDR"], 1 << P["PRM_ADDR"]
+BEATS, GROUPS = COLS // LANES, ROWS // LANES
+LATENCY = 13  # from a beat's control to the cycle of its write
+
+
+@dataclass(frozen=True)
+class Write:
+    """enable: bit per group; codes: the LANES codes of the beat, which every group of the word shows."""
+
+    address: int
+    enable: int
+    codes: bytes
+
+
+def random_params(rng: np.random.Generator) -> tuple[list[int], Requant]:
+    """A parameter memory of channels that saturate now and then, and the same as a Requant."""
+    count = PRM_DEPTH * LANES
+
+    def draw(low: int, high: int) -> npt.NDArray[np.int64]:
+        return rng.integers(low, high, count)
+
+    zero = np.zeros(count, np.int64)
+    rq = Requant(
+        bias=draw(-5000, 5000), m=draw(1 << 30, 1 << 31), s=draw(34, 39), r=draw(-(1 << 27), 1 << 27),
+        d=draw(-500, 500), even=draw(0, 2), exc_v=zero, exc_d=zero, z=0, lo=-128, hi=127,
+    )  # fmt: skip
+    fields = [(rq.bias, 0), (rq.m, 32), (rq.even, 63), (rq.r, 64), (rq.d, 128), (rq.s - 24, 152)]
+    widths = [32, 31, 1, 34, 24, 6]
+    words = []
+    for first in range(0, count, LANES):
+        word = 0
+        for lane in range(LANES):
+            for (values, lsb), bits in zip(fields, widths, strict=True):
+                word |= (int(values[first + lane]) & ((1 << bits) - 1)) << (160 * lane + lsb)
+        words.append(word)
+    return words, rq
+
+
+class Job:
+    """One random job: its descriptor, its tiles' accumulators, and the writes that it must give."""
+
+    def __init__(self, rng: random.Random, rq: Requant) -> None:
+        self.beats = rng.randint(1, BEATS)
+        self.tiles, self.width, self.height = rng.randint(1, 4), rng.randint(1, 4), rng.randint(1, 3)
+        self.zero, self.low = rng.randint(-128, 127), rng.randint(-128, 0)
+        self.high = rng.randint(self.low, 127)
+        self.fields = {
+            "opcode": 1,
+            "last_beat": self.beats - 1,
+            "out_base": rng.randrange(ACT_DEPTH),
+            "prm_base": rng.randrange(PRM_DEPTH),
+            "out_group": rng.randrange(GROUPS),
+            "out_groups": rng.choice((self.tiles * self.beats, rng.randint(0, self.tiles * self.beats))),
+            "out_ox": rng.choice((1, rng.randint(0, 9), -1)),
+            "out_oy": rng.randint(-20, 20),
+            "zero_point": self.zero,
+            "low": self.low,
+            "high": self.high,
+        }
+        shape = (self.height * self.width * self.tiles, COLS)
+        self.accs = np.random.default_rng(rng.getrandbits(32)).integers(-8000, 8000, shape)
+        self.writes = self._writes(rq)
+
+    def _writes(self, rq: Requant) -> list[Write | None]:
+        """One entry a beat, None where it writes nothing."""
+        writes: list[Write | None] = []
+        fields, used = self.fields, self.beats * LANES
+        channels = (fields["prm_base"] * LANES + np.arange(self.tiles * used)) % rq.bias.size
+        layer = Requant(
+            **{name: getattr(rq, name)[channels] for name in ("bias", "m", "s", "r", "d", "even", "exc_v", "exc_d")},
+            z=self.zero, lo=self.low, hi=self.high,
+        )  # fmt: skip
+        per_pixel = self.accs[:, :used].reshape(-1, self.tiles * used)
+        codes = requantise(per_pixel, layer).astype(np.int8).reshape(len(per_pixel), -1, LANES)
+        pixel = fields["out_base"]
+        for y in range(self.height):
+            for x in range(self.width):
+                for beat, values in enumerate(codes[y * self.width + x]):
+                    place = fields["out_group"] + beat
+                    address = (pixel + place // GROUPS) % ACT_DEPTH
+                    write = Write(address, 1 << place % GROUPS, values.tobytes())
+                    writes.append(write if beat < fields["out_groups"] else None)
+                pixel += fields["out_oy"] if x == self.width - 1 else fields["out_ox"]
+        return writes
+
+
+class Bench:
+    """A parameter memory with latency 2, and what was written in which cycle."""
+
+    def __init__(self, dut: Any) -> None:
+        self.dut = dut
+        self.edge = 0
+        self.written: dict[int, Write] = {}
+        self.overruns: list[int] = []
+        self.done: list[int] = []
+        self.words, self.rq = random_params(np.random.default_rng(3))
+
+    async def start(self) -> Bench:
+        names = ("tile_last", "tile_pixel_last", "tile_row_last", "tile_job_last", "job_start", "descriptor", "results")
+        await start(self.dut, prm_data=0, **dict.fromkeys(names, 0))
+        cocotb.start_soon(self._watch())
+        return self
+
+    async def _watch(self) -> None:
+        dut, fetched = self.dut, 0
+        while True:
+            await RisingEdge(dut.clk)
+            self.edge += 1
+            dut.prm_data.value = fetched
+            address = dut.prm_addr.value
+            fetched = self.words[unsigned(address)] if address.is_resolvable else 0
+            enable = unsigned(dut.write_enable.value)
+            if enable:
+                data = dut.write_data.value.to_bytes(byteorder="little")
+                parts = {data[i : i + LANES] for i in range(0, ROWS, LANES)}
+                assert len(parts) == 1, "the groups differ"
+                self.written[self.edge] = Write(unsigned(dut.write_addr.value), enable, parts.pop())
+            if dut.overrun.value == 1:
+                self.overruns.append(self.edge)
+            if dut.job_done.value == 1:
+                self.done.append(self.edge)
+
+    async def tile(self, job: Job, index: int) -> int:
+        """The controls of one tile, and its results a cycle later; the edge that ends the controls' cycle."""
+        dut = self.dut
+        in_pixel, pixel = index % job.tiles == job.tiles - 1, index // job.tiles
+        row = in_pixel and pixel % job.width == job.width - 1
+        flags = {"pixel_last": in_pixel, "row_last": row, "job_last": index == len(job.accs) - 1}
+        for name, value in flags.items():
+            getattr(dut, f"tile_{name}").value = int(value)
+        await pulse(dut, "tile_last")
+        edge = self.edge + 1  # this task may wake before the watcher
+        for name in flags:
+            getattr(dut, f"tile_{name}").value = random.getrandbits(1)
+        dut.results.value = int.from_bytes(job.accs[index].astype(np.int32).tobytes(), "little")
+        return edge
+
+    async def begin(self, job: Job) -> None:
+        words = isa.encode(isa.DESCRIPTOR, job.fields)
+        self.dut.descriptor.value = sum(word << (64 * i) for i, word in enumerate(words))
+        await pulse(self.dut, "job_start")
+
+
+@cocotb.test(timeout_time=20, timeout_unit="ms")
+async def random_jobs(dut: Any) -> None:
+    """Each beat is written LATENCY cycles after its control, at its place, and job_done marks the last one."""
+    bench = await Bench(dut).start()
+    rng = random.Random(11)
+    for _ in range(25):
+        job = Job(rng, bench.rq)
+        await bench.begin(job)
+        bench.written.clear()
+        bench.done.clear()
+        expected: dict[int, Write] = {}
+        edge = 0
+        for index in range(len(job.accs)):
+            edge = await bench.tile(job, index)
+            for beat in range(job.beats):
+                write = job.writes[index * job.beats + beat]
+                if write is not None:
+                    expected[edge + beat + LATENCY] = write
+            for wait in range(job.beats - 1 + rng.choice((0, 0, 1, 5))):
+                await RisingEdge(dut.clk)
+                if wait == 0:
+                    dut.results.value = rng.getrandbits(32 * COLS)  # taken by now
+        for _ in range(LATENCY + BEATS + 2):
+            await RisingEdge(dut.clk)
+        assert bench.written.keys() == expected.keys(), f"{job.fields}: written in other cycles"
+        for when, write in expected.items():
+            assert bench.written[when] == write, f"{job.fields}: {bench.written[when]} instead of {write}"
+        assert bench.done == [edge + job.beats - 1 + LATENCY] and not bench.overruns
+
+
+@cocotb.test(timeout_time=20, timeout_unit="ms")
+async def overrun(dut: Any) -> None:
+    """A tile that comes before the last one has left is reported in that very cycle, any later one is not."""
+    bench = await Bench(dut).start()
+    rng = random.Random(12)
+    for _ in range(30):
+        job = Job(rng, bench.rq)
+        while len(job.accs) < 2:
+            job = Job(rng, bench.rq)
+        await bench.begin(job)
+        bench.overruns.clear()
+        await bench.tile(job, 0)
+        distance = rng.randint(1, BEATS + 1)
+        for _ in range(distance - 1):
+            await RisingEdge(dut.clk)
+        second = await bench.tile(job, 1)
+        await RisingEdge(dut.clk)
+        assert bench.overruns == ([second] if distance < job.beats else []), (
+            f"{job.beats} beats, {distance} cycles later"
+        )
+        await pulse(dut, "rst")

@@ -1,0 +1,83 @@
+"""Hand-made faults for tests/test_mutations.py: what a wrong turn in the Verilog would look like."""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple
+
+
+class Fault(NamedTuple):
+    """Text `old` of rtl/<file>.v, found exactly once, becomes `new`; `check` is the one that must then fail."""
+
+    reason: str
+    check: Literal["requantise", "network", "adding"]
+    file: str
+    old: str
+    new: str
+
+
+# fmt: off
+FAULTS = (
+    # requantiser
+    Fault("rounding offset loses its lowest bit", "requantise", "requant_lane",
+          "sum      <= {fine[35], fine} + {{2{offset_7[34]}}, offset_7};",
+          "sum      <= {fine[35], fine} + {{2{offset_7[34]}}, offset_7[34:1], 1'b0};"),
+    Fault("a tie below goes down only inside the window, not at its end", "requantise", "requant_lane",
+          "| ((fraction[8:0] == window) & ~ragged_8)", ""),
+    Fault("a tie goes to the odd neighbour of an even code", "requantise", "requant_lane",
+          "even_8 & sum_fits & whole[0]", "even_8 & sum_fits & ~whole[0]"),
+    Fault("the window above ends one step early", "requantise", "requant_lane",
+          "(to_one <= {1'b0, window})", "(to_one < {1'b0, window})"),
+    Fault("bits lost in the coarse shift are forgotten", "requantise", "requant_lane",
+          "ragged_6     <= |coarse_lost;", "ragged_6     <= 1'b0;"),
+    Fault("bits lost in the fine shift are forgotten", "requantise", "requant_lane",
+          "ragged_7 <= ragged_6 | (|fine_lost);", "ragged_7 <= ragged_6;"),
+    Fault("a large shifted product wraps instead of saturating", "requantise", "requant_lane",
+          "fine     <= fine_fits ? fine_next[35:0] : {fine_next[62], {35{~fine_next[62]}}};",
+          "fine     <= fine_next[35:0];"),
+    Fault("a large sum saturates to the wrong side", "requantise", "requant_lane",
+          "{sum[36], {9{~sum[36]}}}", "{~sum[36], {9{sum[36]}}}"),
+    Fault("negative values get no offset of their own", "requantise", "requant_lane",
+          "value[31] ? offset_wide + offset_negative : offset_wide", "offset_wide"),
+    Fault("the exception compares without the sign", "requantise", "requant_lane",
+          "{{2{exception_value_1[29]}}, exception_value_1}", "{2'b00, exception_value_1}"),
+    Fault("the exception always adds one", "requantise", "requant_lane",
+          "{{7{exception_8[1]}}, exception_8}", "{8'd0, |exception_8}"),
+    Fault("the bias is left out", "requantise", "requant_lane",
+          "acc + $signed(params[`PRM_BIAS])", "acc"),
+    Fault("the upper clamp is off by one", "requantise", "requant_lane",
+          "shifted > high_wide", "shifted > high_wide + 12'sd1"),
+    Fault("a cross product of the wide multiplier is lost", "requantise", "wide_mul",
+          "low_high[34:0] + high_low[34:0]", "low_high[34:0]"),
+    # datapath
+    Fault("padding reads the memory", "network", "intact_core",
+          "outside ? {ROWS{pad}} : act_data", "act_data"),
+    Fault("the right edge of the map is one column too far", "network", "address_gen",
+          "(x_unsigned >= map_w)", "(x_unsigned > map_w)"),
+    Fault("wide weights' second pass is added", "network", "mac_lane",
+          "sum_subtract ? scaled - sum : scaled + sum", "scaled + sum"),
+    Fault("an add's next digit does not scale the sum up", "adding", "mac_lane",
+          "sum_scale_up ? acc <<< 8 : acc", "acc"),
+    Fault("an add's digits are to base 128", "adding", "mac_lane",
+          "acc <<< 8", "acc <<< 7"),
+    Fault("an add's pass is not seen to begin", "adding", "address_gen",
+          "starts_pass <= lower_end[3] & ~at_end[3]", "starts_pass <= 1'b0"),
+    Fault("max pooling keeps the smaller sum", "network", "mac_lane",
+          "(acc > sum) ? acc : sum", "(acc < sum) ? acc : sum"),
+    Fault("max pooling adds", "network", "mac_lane",
+          "sum_max ? larger : total", "total"),
+    Fault("an accumulation does not start afresh", "network", "mac_lane",
+          "sum_first ? sum :", "1'b0 ? sum :"),
+    Fault("both groups of a word are written", "network", "drain",
+          "(write_beat && wanted) ? group :", "(write_beat && wanted) ? {GROUPS{1'b1}} :"),
+    Fault("filling channels are written past the pixel", "network", "drain",
+          "(write_beat && wanted) ? group", "write_beat ? group"),
+    Fault("parameters do not start again at each pixel", "network", "drain",
+          "prm_addr <= pixel_last ? prm_base : prm_addr + 1'b1;", "prm_addr <= prm_addr + 1'b1;"),
+    Fault("the drain chain runs from the wrong end", "network", "drain",
+          ".accs       (chain[32*LANES-1:0])", ".accs       (chain[32*COLS-1 -: 32*LANES])"),
+    Fault("rows of the output step like columns", "network", "address_gen",
+          "x        <= x_restart ? $signed(loops[`DSC_X0]) : x + x_step;", "x        <= x + x_step;"),
+    Fault("the gap between tiles is one cycle longer", "network", "address_gen",
+          "gap_left <= loops[`DSC_GAP];", "gap_left <= loops[`DSC_GAP] + 16'd1;"),
+)
+# fmt: on

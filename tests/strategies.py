@@ -1,0 +1,195 @@
+"""hypothesis strategies: small random quantised graphs, and the arrays to run them on.
+
+Shapes and attributes are drawn one by one; weights and scales come from one drawn seed.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+from hypothesis import strategies as st
+
+from pyexport import ir
+from pyexport.hwconfig import HwConfig
+
+f32 = np.float32
+POOLS = ("torch-channels-last", "torch-contiguous", "torch-adaptive-contiguous", "torch-mean", "exact")
+RUNTIMES = ("fbgemm", "fbgemm", "ort", "tflite-ref", "exact")
+
+
+@st.composite
+def configs(draw: st.DrawFn) -> HwConfig:
+    """1x2 to 9x9, and two long ones; any legal number of requantise lanes."""
+    rows, cols = draw(
+        st.one_of(
+            st.tuples(st.integers(1, 9), st.integers(1, 9)).filter(lambda pair: pair != (1, 1)),
+            st.sampled_from([(16, 4), (4, 16), (8, 8), (8, 4)]),
+        )
+    )
+    lanes = draw(st.sampled_from([n for n in range(1, min(rows, cols) + 1) if rows % n == 0 and cols % n == 0]))
+    return HwConfig(rows, cols, lanes)
+
+
+def _quant(draw: st.DrawFn, scale: float, only: ir.Dtype | None = None) -> ir.Quant:
+    types: tuple[ir.Dtype, ...] = (only,) if only else ("int8", "uint8")
+    dtype = draw(st.sampled_from(types))
+    low, high = ir.CODE_RANGE[dtype]
+    zero = draw(st.one_of(st.sampled_from([low, high, (low + high + 1) // 2]), st.integers(low, high)))
+    return ir.Quant(f32(scale), zero, dtype)
+
+
+def _clamp(draw: st.DrawFn, quant: ir.Quant) -> tuple[int, int]:
+    """The whole range, a ReLU, a ReLU6, anything."""
+    low, high = ir.CODE_RANGE[quant.dtype]
+    choice = draw(st.integers(0, 3))
+    if choice == 0:
+        return low, high
+    if choice == 1:
+        return quant.zero_point, high
+    if choice == 2:
+        return quant.zero_point, min(high, quant.zero_point + draw(st.integers(0, 100)))
+    ends = sorted((draw(st.integers(low, high)), draw(st.integers(low, high))))
+    return ends[0], ends[1]
+
+
+def _weights(draw: st.DrawFn, shape: tuple[int, int, int, int], match: str) -> ir.Weights:
+    """Symmetric int8; int8 and uint8 with zero points, so that many w - zw are no int8; sparse; constant."""
+    rng = np.random.default_rng(draw(st.integers(0, 1 << 30)))
+    out = shape[0]
+    kind = draw(st.sampled_from(["symmetric", "int8", "uint8", "sparse", "ends"]))
+    low, high = (0, 255) if kind == "uint8" else (-128, 127)
+    codes = rng.integers(low, high + 1, shape).astype(np.int16)
+    zero = np.zeros(out, np.int32)
+    if kind in ("int8", "uint8"):
+        zero[:] = rng.integers(low, high + 1, out)
+    if kind == "sparse":
+        codes[rng.random(shape) < 0.8] = 0
+    if kind == "ends":
+        codes = rng.choice(np.array([low, high], np.int16), shape)
+    scale = (rng.uniform(0.5, 2, out) * 0.01).astype(f32)
+    per_channel = draw(st.booleans())
+    if not per_channel:
+        scale[:], zero[:] = scale[0], zero[0]
+    bias: npt.NDArray[np.float64] | None = None
+    integer = match in ("ort", "tflite-ref")
+    if draw(st.booleans()):
+        spread = 200.0 * np.sqrt(np.prod(shape[1:]))
+        bias = (
+            np.rint(rng.normal(size=out) * spread) if integer else rng.normal(size=out).astype(f32).astype(np.float64)
+        )
+    return ir.Weights(codes, scale, zero, bias, integer and bias is not None, per_channel)
+
+
+def _output_scale(source: ir.Quant, weights: ir.Weights) -> float:
+    """So that the codes spread over some of the range: a standard deviation of the accumulator is about 40 codes."""
+    centred = weights.codes.astype(np.float64) - weights.zero_point.reshape(-1, 1, 1, 1)
+    sigma = max(1.0, 70 * float(np.sqrt((centred**2).sum((1, 2, 3)).mean())))
+    return float(source.scale) * float(weights.scale.mean()) * sigma / 40
+
+
+def _window(
+    draw: st.DrawFn, shape: tuple[int, int, int], dilated: bool = True, beyond: bool = False
+) -> tuple[tuple[int, int], tuple[int, int], tuple[int, int, int, int], tuple[int, int]]:
+    """kernel, stride, padding, dilation that fit the map. beyond: some windows may lie wholly in the padding."""
+    side = st.integers(1, 4)
+    kernel = (draw(side), draw(side))
+    dilation = (draw(st.integers(1, 3)), draw(st.integers(1, 3))) if dilated and draw(st.booleans()) else (1, 1)
+    stride = (draw(st.integers(1, 3)), draw(st.integers(1, 3)))
+    padding = [0, 0, 0, 0]
+    for axis in (0, 1):
+        span = dilation[axis] * (kernel[axis] - 1) + 1
+        most = span - 1 + int(beyond)
+        padding[2 * axis] = draw(st.integers(0, min(most, 3)))
+        need = max(0, span - shape[axis] - padding[2 * axis])
+        padding[2 * axis + 1] = draw(st.integers(need, max(need, min(most, 3))))
+    return kernel, stride, (padding[0], padding[1], padding[2], padding[3]), dilation
+
+
+class _Builder:
+    """A chain of layers, each on the output of the one before."""
+
+    def __init__(self, draw: st.DrawFn, match: str, channels: int, side: int) -> None:
+        self.draw, self.match, self.channels = draw, match, channels
+        sizes = st.integers(1, side)
+        shape = (draw(sizes), draw(sizes), draw(st.integers(1, channels)))
+        dtype: ir.Dtype | None = "int8" if match == "tflite-ref" else None
+        self.tensors = {"t0": ir.Tensor("t0", shape, _quant(draw, 0.02, dtype))}
+        self.nodes: list[ir.AnyNode] = []
+
+    def add(self, op: str) -> None:
+        """Appends one layer of kind `op`."""
+        index = len(self.nodes)
+        source = self.tensors[f"t{index}"]
+        common = (f"{op}{index}", (source.name,), f"t{index + 1}")
+        node, shape, quant = getattr(self, f"_{op}")(common, source)
+        self.tensors[common[2]] = ir.Tensor(common[2], shape, quant)
+        self.nodes.append(node)
+
+    def _conv(self, common: tuple[str, tuple[str], str], source: ir.Tensor) -> tuple[ir.AnyNode, object, ir.Quant]:
+        draw, inputs = self.draw, source.shape[2]
+        kernel, stride, padding, dilation = _window(draw, source.shape, beyond=True)
+        groups = draw(st.sampled_from([n for n in range(1, inputs + 1) if inputs % n == 0] + [1, inputs]))
+        out = groups * draw(st.integers(1, max(1, self.channels // groups)))
+        weights = _weights(draw, (out, *kernel, inputs // groups), self.match)
+        quant = self._target(source.quant, weights)
+        node = ir.Conv2d(*common, weights, stride, padding, dilation, groups, _clamp(draw, quant))
+        height, width = ir.window_shape(source.shape, kernel, stride, padding, dilation)
+        return node, (height, width, out), quant
+
+    def _linear(self, common: tuple[str, tuple[str], str], source: ir.Tensor) -> tuple[ir.AnyNode, object, ir.Quant]:
+        out = self.draw(st.integers(1, self.channels))
+        weights = _weights(self.draw, (out, *source.shape), self.match)
+        quant = self._target(source.quant, weights)
+        return ir.Linear(*common, weights, _clamp(self.draw, quant)), (1, 1, out), quant
+
+    def _target(self, source: ir.Quant, weights: ir.Weights) -> ir.Quant:
+        dtype: ir.Dtype | None = "int8" if self.match == "tflite-ref" else None
+        return _quant(self.draw, _output_scale(source, weights), dtype)
+
+    def _maximum(self, common: tuple[str, tuple[str], str], source: ir.Tensor) -> tuple[ir.AnyNode, object, ir.Quant]:
+        kernel, stride, padding, dilation = _window(self.draw, source.shape)
+        node = ir.MaxPool2d(*common, kernel, stride, padding, dilation, _clamp(self.draw, source.quant))
+        return node, (*ir.window_shape(source.shape, kernel, stride, padding, dilation), source.shape[2]), source.quant
+
+    def _average(self, common: tuple[str, tuple[str], str], source: ir.Tensor) -> tuple[ir.AnyNode, object, ir.Quant]:
+        kernel, stride, padding, _ = _window(self.draw, source.shape, dilated=False)
+        divisor = self.draw(st.sampled_from([None, None, 3, 8]))
+        arithmetic = "exact" if self.match == "exact" else self.draw(st.sampled_from(POOLS))
+        clamp = _clamp(self.draw, source.quant)
+        node = ir.AvgPool2d(*common, kernel, stride, padding, True, divisor, clamp, arithmetic)
+        return node, (*ir.window_shape(source.shape, kernel, stride, padding), source.shape[2]), source.quant
+
+    def _clamp(self, common: tuple[str, tuple[str], str], source: ir.Tensor) -> tuple[ir.AnyNode, object, ir.Quant]:
+        return ir.Clamp(*common, _clamp(self.draw, source.quant)), source.shape, source.quant
+
+    def _add(self, common: tuple[str, tuple[str], str], source: ir.Tensor) -> tuple[ir.AnyNode, object, ir.Quant]:
+        """With any tensor of its shape, itself too."""
+        others = [name for name, tensor in self.tensors.items() if tensor.shape == source.shape]
+        other = self.tensors[self.draw(st.sampled_from(others))]
+        larger = float(max(source.quant.scale, other.quant.scale))
+        quant = _quant(self.draw, larger * self.draw(st.sampled_from([1, 1.7])), "int8")
+        name, _, output = common
+        sign = self.draw(st.sampled_from([1, 1, -1]))
+        return ir.Add(name, (source.name, other.name), output, sign, _clamp(self.draw, quant)), source.shape, quant
+
+    def graph(self) -> ir.Graph:
+        """The checked graph."""
+        last = f"t{len(self.nodes)}"
+        ports = [ir.Port(name, self.tensors[name].shape, (0, 1, 2)) for name in ("t0", last)]
+        return ir.check(
+            ir.Graph("random", "test", self.match, self.tensors, tuple(self.nodes), ports[0], ports[1]), "random graph"
+        )
+
+
+@st.composite
+def graphs(
+    draw: st.DrawFn, layers: int = 3, channels: int = 20, side: int = 9, match: str | None = None, adds: bool = False
+) -> ir.Graph:
+    """1 to `layers` layers on maps up to side x side with up to `channels` channels. adds: residual adds too."""
+    builder = _Builder(draw, match or draw(st.sampled_from(RUNTIMES)), channels, side)
+    for _ in range(draw(st.integers(1, layers))):
+        ops = ["conv", "conv", "conv", "linear", "maximum", "average", "clamp"]
+        # only TFLite's runtimes have a formula for it
+        ops += ["add"] * 3 * (adds and builder.match == "tflite-ref")
+        builder.add(draw(st.sampled_from(ops)))
+    return builder.graph()

@@ -1,0 +1,170 @@
+"""What `make bitstream` checks: a device that is too small, memories and products in the wrong place, the clock."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from constraints import build, ecp5_flow
+from constraints.boards import BOARDS, Board, clocks_per_bit, ecp5_pll, find_board
+from constraints.flow import ROOT, Memory, Stages, relative
+from pyexport.errors import IntactError
+from pyexport.hwconfig import HwConfig
+from sim.runner import BUILD
+
+MEMORY = Memory("weight_memory", 512, 72)  # two blocks
+
+
+def netlist(folder: Path, **cells: str) -> Path:
+    """A synthesis result with these cells, `__` for the dots of their names."""
+    path = folder / "netlist.json"
+    named = {name.replace("__", "."): {"type": kind} for name, kind in cells.items()}
+    path.write_text(json.dumps({"modules": {"top": {"cells": named}}}))
+    return path
+
+
+def good() -> dict[str, str]:
+    return {
+        "core__weight_memory__mem__0__0": "DP16KD",
+        "core__weight_memory__mem__1__0": "DP16KD",
+        "core__frames_out__fifo__0__0": "TRELLIS_DPR16X4",
+        "core__product": "MULT18X18D",
+        "core__flag": "TRELLIS_FF",
+    }
+
+
+def test_a_good_netlist_passes(tmp_path: Path) -> None:
+    ecp5_flow.check_netlist(netlist(tmp_path, **good()), [MEMORY], 1)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"core__weight_memory__mem__1__0": "TRELLIS_FF"}, "did not become block RAM"),
+        ({"core__other__mem__0__0": "DP16KD"}, "3 DP16KD, 2 of them"),
+        ({"core__other__mem__0__0": "TRELLIS_DPR16X4"}, "became LUT RAM"),
+        ({"core__product": "CCU2C"}, "0 MULT18X18D, expected 1"),
+        ({"core__address": "MULT18X18D"}, "2 MULT18X18D, expected 1"),
+    ],
+)
+def test_a_bad_netlist_is_refused(tmp_path: Path, change: dict[str, str], message: str) -> None:
+    with pytest.raises(IntactError, match=message):
+        ecp5_flow.check_netlist(netlist(tmp_path, **(good() | change)), [MEMORY], 1)
+
+
+def test_what_does_not_fit_is_refused() -> None:
+    board = find_board("ulx3s")
+    build.check_fit(board, HwConfig())
+    with pytest.raises(IntactError, match="multipliers"):
+        build.check_fit(board, HwConfig(rows=16, cols=16))
+    with pytest.raises(IntactError, match="block RAMs"):
+        build.check_fit(board, HwConfig(wgt_depth=8192))
+    with pytest.raises(IntactError, match="ulx3s"):
+        find_board("nosuch")
+
+
+def options(**given: str) -> argparse.Namespace:
+    return argparse.Namespace(**({"array": None, "match": None, "export_args": ""} | given))
+
+
+def test_what_the_exporter_is_told() -> None:
+    board = find_board("ulx3s")
+    assert build.export_options(options(), board) == ["--array", board.array]
+    given = build.export_options(options(array="4x4", match="qnnpack", export_args="--input-shape '1,8,8'"), board)
+    assert given == ["--array", "4x4", "--match", "qnnpack", "--input-shape", "1,8,8"]
+    # both say the array themselves
+    assert build.export_options(options(export_args="--config 'a b.json'"), board) == ["--config", "a b.json"]
+    assert build.export_options(options(export_args="--array=2x2"), board) == ["--array=2x2"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--seed", "x"], "invalid int"),
+        (["--match", "nosuch"], "argument --match"),
+        (["--array", "8"], "8"),
+        (["--export-args=-o elsewhere"], "unrecognized arguments: -o elsewhere"),
+        (["--export-args='"], "--export-args"),
+        (["--out", "Makefile"], "is no folder"),
+        (["--out", "/"], "inside"),
+    ],
+)
+def test_bad_options_are_one_line(
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(ROOT)
+    try:
+        status = build.main(arguments)
+    except SystemExit as end:
+        status = end.code if isinstance(end.code, int) else -1
+    error = capsys.readouterr().err
+    assert status == 1 and error.startswith("error: ") and error.count("\n") == 1 and message in error, error
+
+
+def step(kind: str, delay: float, start: str, end: str) -> dict[str, Any]:
+    return {"type": kind, "delay": delay, "from": {"cell": start, "port": "Q"}, "to": {"cell": end, "port": "D"}}
+
+
+def test_timing_takes_the_worst_clock() -> None:
+    path = [step("clk-to-q", 0.5, "a", "a"), step("routing", 3.0, "a", "b"), step("setup", 0.5, "b", "b")]
+    report = {
+        "fmax": {"slow": {"achieved": 60.0, "constraint": 25.0}, "core": {"achieved": 70.0, "constraint": 75.0}},
+        "critical_paths": [
+            {"from": "posedge slow", "to": "posedge core", "path": []},
+            {"from": "posedge core", "to": "posedge core", "path": path},
+        ],
+    }
+    clock = ecp5_flow.timing(report)
+    assert (clock.fmax, clock.target) == (70.0, 75.0)
+    assert clock.path == "a.Q -> b.D: 4.0 ns, 3.0 of it wires"
+
+
+def test_a_failed_stage_is_one_error() -> None:
+    folder = BUILD / "stages"
+    folder.mkdir(parents=True, exist_ok=True)
+    stages = Stages(Console(quiet=True), folder)
+    stages.run("fine", "fine.log", ["sh", "-c", "echo no errors here"])
+    with pytest.raises(IntactError, match=r"synthesis failed: no such net \(all of it: build/tests/stages/bad.log\)"):
+        stages.run("synthesis", "bad.log", ["sh", "-c", "echo hello; echo ERROR: no such net; exit 3"])
+    with pytest.raises(IntactError, match=r"bad failed: last"):
+        stages.run("bad", "bad.log", ["sh", "-c", "echo first; echo last; exit 1"])
+
+
+def test_paths_stay_inside_the_checkout(tmp_path: Path) -> None:
+    assert relative(ROOT / "rtl" / ".." / "rtl") == "rtl"
+    with pytest.raises(IntactError, match="inside"):
+        relative(tmp_path)
+
+
+@pytest.mark.parametrize("board", BOARDS.values(), ids=BOARDS)
+def test_every_port_has_a_pin_and_every_pin_a_port(board: Board) -> None:
+    text = (ROOT / board.top).read_text()
+    ports = set[str]()
+    for width, name in re.findall(r"^\s*(?:input|output)\s+wire\s*(\[\d+:0\])?\s*(\w+)", text, re.MULTILINE):
+        ports |= {f"{name}[{bit}]" for bit in range(int(width[1:-3]) + 1)} if width else {name}
+    pins = re.findall(r'^LOCATE COMP "(\S+)" SITE "(\w+)";', (ROOT / board.pins).read_text(), re.MULTILINE)
+    assert {name for name, _ in pins} == ports
+    assert len({site for _, site in pins}) == len(pins)
+
+
+@pytest.mark.parametrize("wanted", [50, 62.5, 70, 75, 80, 100, 125])
+def test_pll(wanted: float) -> None:
+    pll = ecp5_pll(25, wanted)
+    assert pll.clock == pytest.approx(25 * pll.multiply / pll.divide)
+    assert 0.9 * wanted <= pll.clock <= wanted
+    assert 400 <= pll.clock * pll.post <= 800
+    assert pll.divide <= 3
+
+
+def test_clocks_that_cannot_be_made_are_refused() -> None:
+    with pytest.raises(IntactError, match="clock"):
+        ecp5_pll(25, 2)
+    assert clocks_per_bit(50, 1_000_000) == 50
+    with pytest.raises(IntactError, match="baud"):
+        clocks_per_bit(50, 3_000_000)

@@ -1,0 +1,90 @@
+"""The tests can fail: every fault of tests/mutations.py, put into a copy of the Verilog, is found by a fast check."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pyexport.arith import requantise
+from pyexport.errors import IntactError
+from pyexport.fit_add import digits
+from pyexport.hwconfig import HwConfig
+from sim import runner, simulate
+from sim.runner import RTL, simulator_missing
+from tests import fixed_networks, requant_vectors
+from tests.mutations import FAULTS, Fault
+from tests.requant_stimulus import arbitrary
+from tests.rtl_network import Prepared, assert_equal, prepare, simulated
+
+CONFIG = HwConfig(4, 6, 2)  # three drain beats, two groups to a word
+
+
+@pytest.fixture(scope="module")
+def network() -> Prepared:
+    return prepare(fixed_networks.first(), CONFIG, 1)
+
+
+@pytest.fixture(scope="module")
+def adding() -> Prepared:
+    prepared = prepare(fixed_networks.adding(), CONFIG, 2)
+    assert [len(digits(layer.factors)[0]) for layer in prepared.network.layers[1:]] == [3, 2]
+    return prepared
+
+
+@pytest.fixture
+def rtl(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A copy of the Verilog, which everything builds from; its builds go to the test's own folder."""
+    if reason := simulator_missing("icarus"):
+        pytest.skip(reason)
+    copy = tmp_path / "rtl"
+    shutil.copytree(RTL, copy)
+    monkeypatch.setattr(runner, "RTL", copy)
+    monkeypatch.setattr(runner, "BUILD", tmp_path)
+    monkeypatch.setattr(simulate, "BUILDS", tmp_path / "sim")
+    monkeypatch.setattr(requant_vectors, "BUILD", tmp_path)
+    monkeypatch.setattr("tests.rtl_network.BUILD", tmp_path)
+    yield copy
+
+
+def requantise_is_right(rtl: Path) -> bool:
+    batches = [batch for seed in range(3) for batch in arbitrary(seed, 4 * requant_vectors.LANES, 60)]
+    results = requant_vectors.run("icarus", batches, "mutant", rtl)
+    return all(
+        np.array_equal(got, requantise(batch.acc, batch.rq)) for batch, got in zip(batches, results, strict=True)
+    )
+
+
+def network_is_right(network: Prepared) -> bool:
+    try:
+        assert_equal(network, simulated("icarus", network, "mutant"))
+    except (AssertionError, IntactError) as error:
+        assert "building" not in str(error), error
+        return False
+    return True
+
+
+def test_there_are_enough_and_each_is_one_change() -> None:
+    assert len(FAULTS) >= 12 and len({fault.reason for fault in FAULTS}) == len(FAULTS)
+    for fault in FAULTS:
+        text = (RTL / f"{fault.file}.v").read_text()
+        assert text.count(fault.old) == 1, f"{fault.reason}: {text.count(fault.old)} places in {fault.file}.v"
+        assert fault.old != fault.new
+
+
+def test_unchanged_design_passes(rtl: Path, network: Prepared, adding: Prepared) -> None:
+    assert requantise_is_right(rtl) and network_is_right(network) and network_is_right(adding)
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.reason.replace(" ", "-"))
+def test_fault_is_found(fault: Fault, rtl: Path, network: Prepared, adding: Prepared) -> None:
+    path = rtl / f"{fault.file}.v"
+    path.write_text(path.read_text().replace(fault.old, fault.new))
+    if fault.check == "requantise":
+        right = requantise_is_right(rtl)
+    else:
+        right = network_is_right(network if fault.check == "network" else adding)
+    assert not right, f"nothing noticed that {fault.reason}"

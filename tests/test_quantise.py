@@ -1,0 +1,66 @@
+"""pyexport/quantise.py and explain.py where no whole network shows them."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pyexport import explain, golden, ir, quantise
+from pyexport.errors import IntactError
+from pyexport.fit_add import fit_add
+from tests import fixed_networks
+
+f32 = np.float32
+codes = st.integers(0, 255)
+ranges = st.tuples(codes, codes).map(lambda pair: (min(pair), max(pair)))
+
+
+def clamps(*limits: tuple[int, int]) -> ir.Graph:
+    quant = ir.Quant(f32(0.1), 7, "uint8")
+    tensors = {f"t{i}": ir.Tensor(f"t{i}", (1, 1, 1), quant) for i in range(len(limits) + 1)}
+    nodes = tuple(ir.Clamp(f"c{i}", (f"t{i}",), f"t{i + 1}", limit) for i, limit in enumerate(limits))
+    ports = [ir.Port(name, (1,), (None, None, 0)) for name in ("t0", f"t{len(limits)}")]
+    return ir.check(ir.Graph("clamps", "test", "fbgemm", tensors, nodes, ports[0], ports[1]), "clamps")
+
+
+@given(ranges, ranges)
+def test_folded_clamps_are_the_clamps_one_after_the_other(first: tuple[int, int], second: tuple[int, int]) -> None:
+    """Ranges that overlap, touch or lie apart."""
+    network = quantise.quantise(clamps(first, second))
+    assert [layer.name for layer in network.layers] == ["c0+c1"]
+    x = np.arange(256) - 128
+    got = golden.run(network, x.astype(np.int8).reshape(256, 1, 1, 1))["t2"].reshape(-1).astype(int) + 128
+    assert (got == np.clip(np.clip(np.arange(256), *first), *second)).all()
+
+
+@pytest.mark.parametrize("name", ["three", "two"])
+def test_an_add_is_explained_as_it_is_computed(name: str) -> None:
+    network = quantise.quantise(fixed_networks.adding())
+    text = explain.explain(network, name, None)
+    place = re.search(r"Output \(h, w, c\) = \((\d+), (\d+), (\d+)\)", text)
+    code = re.search(r"code (-?\d+) in the model", text)
+    assert place and code
+    x = np.random.default_rng(0).integers(-128, 128, (1, 3, 2, 6)).astype(np.int8)  # what explain draws
+    output = next(layer.output for layer in network.layers if layer.name == name)
+    assert golden.run(network, x)[output][(0, *map(int, place.groups()))] == int(code[1])
+
+
+@pytest.mark.parametrize("scales", [(1e29, 1e29, 1e-36), (1e10, 1.0, 1e-5), (1e-9, 1e-9, 1.0)])
+def test_an_add_of_absurd_scales_is_refused(scales: tuple[float, float, float]) -> None:
+    x = np.arange(-128, 128)
+    with pytest.raises(IntactError, match="re-calibrate"):
+        fit_add(np.zeros((256, 256), np.int64), x, x, scales, 0, 1)
+
+
+def test_a_softmax_needs_a_runtime_that_has_one() -> None:
+    graph = fixed_networks.adding()
+    quant = graph.tensors["out"].quant
+    tail = ir.Softmax("softmax", quant, ir.Quant(f32(1 / 256), -128, "int8"))
+    graph = ir.Graph(**(graph.__dict__ | {"tail": tail}))
+    assert quantise.quantise(graph).tail == tail
+    with pytest.raises(IntactError, match=r"'softmax'|'three'"):
+        quantise.quantise(graph, "exact")

@@ -1,0 +1,110 @@
+"""Random small networks on the Verilog: every code of every layer, every cycle counter, and the throughput promised."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, Phase, given, seed, settings
+from hypothesis import strategies as st
+
+from pyexport import ir
+from pyexport.hwconfig import HwConfig
+from sim import simulate
+from sim.runner import simulator_missing
+from tests.rtl_network import assert_equal, prepare, simulated
+from tests.strategies import configs, graphs
+
+f32 = np.float32
+COMMON = settings(
+    deadline=None,
+    database=None,
+    print_blob=True,
+    phases=(Phase.generate,),  # shrinking would take a simulation a step
+    suppress_health_check=list(HealthCheck),
+)
+# Depths that hold every random network and the throughput layer, so that a build serves them all.
+DEPTHS = {"act_depth": 2048, "wgt_depth": 1024, "prm_depth": 128, "prg_depth": 512, "layers": 16}
+ARRAYS = {"4x4": HwConfig(4, 4, 2, **DEPTHS), "8x8": HwConfig(8, 8, 8, **DEPTHS), "16x4": HwConfig(16, 4, 4, **DEPTHS)}
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _builds(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Random configurations would fill the folder of builds that people keep."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(simulate, "BUILDS", tmp_path_factory.mktemp("builds"))
+        yield
+
+
+def need(sim: str) -> None:
+    if reason := simulator_missing(sim):
+        pytest.skip(reason)
+
+
+def test_any_network_on_any_array() -> None:
+    """Icarus builds in half a second, so that every example has an array of its own."""
+    need("icarus")
+    compared: list[int] = []
+
+    @seed(1)
+    @settings(COMMON, max_examples=70)
+    @given(graphs(layers=3, channels=20, side=6, adds=True), configs(), st.integers(0, 99))
+    def any_network(graph: ir.Graph, config: HwConfig, image: int) -> None:
+        prepared = prepare(graph, config, 1, seed=image)
+        if sum(prepared.cycles) <= 8000:  # Verilator takes the large ones
+            compared.append(assert_equal(prepared, simulated("icarus", prepared, "random_network")))
+
+    any_network()
+    print(f"icarus: {len(compared)} networks, {sum(compared)} codes")
+    assert len(compared) >= 60
+
+
+@pytest.mark.parametrize("array", list(ARRAYS))
+def test_networks_on_one_array(array: str) -> None:
+    """Verilator builds once for an array; larger maps and more frames go through it."""
+    need("verilator")
+    compared: list[int] = []
+
+    @seed(list(ARRAYS).index(array))
+    @settings(COMMON, max_examples=10)
+    @given(graphs(layers=4, channels=20, side=9, adds=True), st.integers(0, 99))
+    def any_network(graph: ir.Graph, image: int) -> None:
+        prepared = prepare(graph, ARRAYS[array], 3, fixed_depths=True, seed=image)
+        compared.append(assert_equal(prepared, simulated("verilator", prepared, f"random_network_{array}")))
+
+    any_network()
+    print(f"verilator {array}: {len(compared)} networks, {sum(compared)} codes")
+    assert len(compared) >= 6
+
+
+def convolution() -> ir.Graph:
+    """3x3, 32 channels in and out, on a 16x16 map."""
+    rng = np.random.default_rng(4)
+    shape = (16, 16, 32)
+    tensors = {
+        name: ir.Tensor(name, shape, ir.Quant(f32(0.05), zero, "uint8")) for name, zero in (("x", 3), ("y", 120))
+    }
+    weights = ir.Weights(
+        rng.integers(-128, 128, (32, 3, 3, 32)).astype(np.int16),
+        np.full(32, 0.0005, f32),
+        np.zeros(32, np.int32),
+        rng.normal(size=32),
+    )
+    node = ir.Conv2d("conv", ("x",), "y", weights, padding=(1, 1, 1, 1))
+    ports = [ir.Port(name, shape, (0, 1, 2)) for name in ("x", "y")]
+    return ir.check(ir.Graph("throughput", "test", "fbgemm", tensors, (node,), ports[0], ports[1]), "throughput")
+
+
+@pytest.mark.parametrize("array", ["8x8", "16x4"])
+def test_throughput(array: str) -> None:
+    """0.90 of a MAC per multiplier and cycle with 64 multipliers, by the hardware's own counter; builds as above."""
+    need("verilator")
+    prepared = prepare(convolution(), ARRAYS[array], 2, fixed_depths=True)
+    result = simulated("verilator", prepared, f"throughput_{array}")
+    assert_equal(prepared, result)
+    macs = 16 * 16 * 32 * 9 * 32
+    assert prepared.network.macs == macs and ARRAYS[array].multipliers == 64
+    utilisation = macs / (64 * result.cycles[0])
+    print(f"{array}: {macs} MACs in {result.cycles[0]} cycles: {utilisation:.4f} of a MAC per multiplier and cycle")
+    assert utilisation >= 0.90

@@ -1,0 +1,86 @@
+"""`.tflite` files that are damaged, hostile or beyond what the reader takes: one clear error, nothing else."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pyexport import readers
+from pyexport.errors import IntactError
+from tests.tflite_nets import CASES, Net, padded, softmax
+from tests.tflite_writer import Model
+
+
+def refusal(data: bytes, folder: Path) -> str:
+    """The one error that reading gives, or "" where the file is read; any other exception fails the test."""
+    path = folder / "bad.tflite"
+    path.write_bytes(data)
+    try:
+        readers.read(path)
+    except IntactError as error:
+        text = str(error)
+        assert str(path) in text and "\n" not in text and len(text) < 1200
+        return text
+    return ""
+
+
+def test_unsupported_operator_is_named(tmp_path: Path) -> None:
+    net = Net(0)
+    source = net.act(4, 4, 2)
+    net.ends(source, net.op(67, [source], net.act(4, 4, 2)))
+    assert "layer 'transpose_conv_0'" in refusal(net.data, tmp_path) and "TRANSPOSE_CONV is not" in refusal(
+        net.data, tmp_path
+    )
+
+
+def test_float_model_is_refused(tmp_path: Path) -> None:
+    model = Model()
+    a, b = model.tensor((1, 4), "float32"), model.tensor((1, 4), "float32")
+    model.inputs, model.outputs = [a], [model.op(19, [a], b)]
+    assert "full integer quantisation" in refusal(model.data, tmp_path)
+
+
+def test_several_faults_are_named(tmp_path: Path) -> None:
+    net = softmax(0, "int8", 5)
+    net.ends(net.inputs[0], net.op(19, [net.outputs[0]], net.act(5, scale=1 / 256, zero=-128)))
+    assert "SOFTMAX is accepted as the last layer only" in refusal(net.data, tmp_path)
+    net = padded(0)
+    net.operators.pop()
+    net.outputs = [2]
+    net.op(19, [net.operators[-1][2][0]], net.outputs[0])
+    assert "PAD is accepted before a convolution" in refusal(net.data, tmp_path)
+
+
+@pytest.mark.parametrize("name", ["int8 conv same", "int8 softmax", "int8 add", "pad, transpose"])
+def test_truncated_anywhere(name: str, tmp_path: Path) -> None:
+    data = CASES[name](0).data
+    for length in range(8, len(data), 7):
+        assert refusal(data[:length], tmp_path) or length > len(data) - 64
+
+
+@pytest.mark.parametrize("name", ["int8 conv same", "int8 softmax", "int8 add", "pad, transpose", "int8 mean"])
+def test_damaged_bytes(name: str, tmp_path: Path) -> None:
+    """Bytes set to extremes, and random damage: an error or a graph, never a crash, a hang or a huge allocation."""
+    data = CASES[name](0).data
+    rng = np.random.default_rng(0)
+    for place in range(8, len(data), 3):
+        for value in (0x00, 0x7F, 0xFF):
+            refusal(data[:place] + bytes([value]) + data[place + 1 :], tmp_path)
+    for _ in range(200):
+        changed = np.frombuffer(data, np.uint8).copy()
+        places = rng.integers(8, len(data), 6)
+        changed[places] = rng.integers(0, 256, 6)
+        refusal(changed.tobytes(), tmp_path)
+
+
+def test_shared_constants_do_not_multiply(tmp_path: Path) -> None:
+    """Thousands of layers that all read one large constant would need more memory than the file has bytes."""
+    net = Net(0)
+    source = net.act(256, scale=0.05, zero=0)
+    weights, value = net.weights((256, 256), False), source
+    bias = net.bias(source, weights, 256)
+    for _ in range(2000):
+        value = net.op(9, [value, weights, bias], net.act(256, scale=0.05, zero=0), (8, {}))
+    assert "share constants" in refusal(net.ends(source, value).data, tmp_path)

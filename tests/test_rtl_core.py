@@ -1,0 +1,77 @@
+"""Launches the bench of the whole core as its host sees it, on networks loaded at run time."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from pyexport import images, ir
+from pyexport.hwconfig import HwConfig
+from sim.compare import to_words
+from sim.runner import BUILD, rtl_sources, run_bench, simulator_missing
+from tests import fixed_networks
+from tests.rtl_network import Prepared, prepare
+
+CONFIGS = {
+    # rows, cols, lanes: three drain beats, two groups to a word; weight words that fill no whole slice
+    "icarus": HwConfig(4, 6, 2, act_depth=300, wgt_depth=256, prm_depth=64, prg_depth=200, layers=7),
+    "verilator": HwConfig(3, 9, 3, act_depth=300, wgt_depth=512, prm_depth=64, prg_depth=512, layers=7),
+}
+
+
+def slices(text: str) -> npt.NDArray[np.uint32]:
+    """The 32-bit slices of a memory image, lowest first, as the host writes them."""
+    parts = []
+    for line in text.split():
+        parts += [line[max(0, end - 8) : end] for end in range(len(line), 0, -8)]
+    return np.array([int(part, 16) for part in parts], np.uint32)
+
+
+def out_words(prepared: Prepared) -> npt.NDArray[np.int8]:
+    """The output frames word for word; lanes that no channel fills hold what a channel without parameters gives."""
+    name = prepared.network.output.tensor
+    layer = prepared.network.layers[-1].requant
+    words = to_words(prepared.codes[name], prepared.lowered.plan.placements[name], prepared.config.rows)
+    channels = prepared.network.tensors[name].shape[2]
+    pixels = words.reshape(len(words), -1, prepared.lowered.plan.placements[name].pixel_words * prepared.config.rows)
+    pixels[..., channels:] = min(max(layer.z, layer.lo), layer.hi)
+    return words
+
+
+def save(graph: ir.Graph, config: HwConfig, path: Path, frames: int) -> None:
+    prepared = prepare(graph, config, frames, fixed_depths=True)
+    texts = images.memory_images(prepared.lowered)
+    header = prepared.lowered.header
+    used = {
+        images.PROGRAM: 2 * len(prepared.lowered.program),
+        images.WEIGHTS: header["wgt_words"] * config.wgt_bits // 32,
+        images.PARAMS: header["prm_words"] * config.prm_bits // 32,
+    }
+    program, weights, params = (slices(texts[file])[:count] for file, count in used.items())
+    np.savez(
+        path,
+        program=program,
+        weights=weights,
+        params=params,
+        frames=prepared.frames(),
+        outputs=out_words(prepared),
+        layer_ends=np.cumsum(prepared.cycles),
+    )
+
+
+@pytest.mark.parametrize("sim", list(CONFIGS))
+def test_core(sim: str) -> None:
+    if reason := simulator_missing(sim):
+        pytest.skip(reason)
+    config = CONFIGS[sim]
+    folder = BUILD / f"core_networks_{sim}"
+    folder.mkdir(parents=True, exist_ok=True)
+    save(fixed_networks.first(), config, folder / "first.npz", 3)
+    save(fixed_networks.second(), config, folder / "second.npz", 1)
+    save(fixed_networks.tiny(), config, folder / "tiny.npz", 1)
+    parameters: dict[str, int | str] = dict(config.verilog_parameters())
+    environment = {"CORE_NETWORKS": str(folder)}
+    run_bench(sim, "intact_core", "sim.bench_core", rtl_sources(), parameters, "core", environment)
