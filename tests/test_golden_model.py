@@ -77,8 +77,9 @@ def test_program_against_golden_model(graph: ir.Graph, config: HwConfig) -> None
     walk = program_walk.run(lowered.program, lowered.weights, list(lowered.params), config, memory)
     assert [walk.layer_cycles[i] for i in range(len(network.layers))] == prepared.cycles
     for i, layer in enumerate(network.layers):
-        reads, writes = places[layer.input], places[layer.output]
-        assert walk.reads.get(i, set()) <= set(range(reads.base, reads.base + reads.words))
+        sources, writes = [places[name] for name in layer.inputs], places[layer.output]
+        readable = {word for place in sources for word in range(place.base, place.base + place.words)}
+        assert walk.reads.get(i, set()) <= readable, "a read outside the layer's inputs"
         expected = {
             (word, group)
             for word in range(writes.base, writes.base + writes.words)
@@ -106,8 +107,8 @@ def test_live_tensors_never_overlap(graph: ir.Graph, rows: int) -> None:
     alive: dict[str, set[int]] = {network.input.tensor: {-1}}
     for i, layer in enumerate(network.layers):
         alive.setdefault(layer.output, set()).add(i)
-        first = min(alive[layer.input])
-        alive[layer.input] |= set(range(first, i + 1))
+        for name in layer.inputs:
+            alive[name] |= set(range(min(alive[name]), i + 1))
     output = alive[network.output.tensor]
     output |= set(range(min(output), len(network.layers) + 1))
     names = list(alive)
