@@ -84,6 +84,14 @@ class HwConfig:
         return (self.rows - 1).bit_length()
 
     @property
+    def window(self) -> bool:
+        """Whether the array has a 3x3 window: each lane's multipliers can take taps of the lane's own channel.
+
+        It needs as many rows as columns and requantise lanes, and eight at least: nine taps in two words.
+        """
+        return self.rows == self.cols == self.lanes and self.rows >= 8
+
+    @property
     def act_bits(self) -> int:
         """Width of an activation word."""
         return 8 * self.rows

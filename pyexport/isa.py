@@ -83,31 +83,55 @@ def _level(name: str) -> list[tuple[str, int, str]]:
     ]
 
 
+_FIRST_WORD = [
+    ("opcode", 8, "1: accumulate, 2: window; anything else is illegal"),
+    ("accumulate_max", 1, "keep the maximum of the products' sums instead of adding them"),
+    ("pass_subtracts", 1, "loop pass goes on accumulating and its second iteration subtracts (wide weights)"),
+    (
+        "pass_shifts",
+        1,
+        "loop pass goes on accumulating, its second iteration on the sum times 256 (residual add)",
+    ),
+    ("layer_end", 1, "this job completes a layer: its cycle counter is written"),
+    ("program_end", 1, "this is the last job"),
+    ("reserved0", 3, "zero"),
+    ("y0", -16, "y of the first tap"),
+    ("gap", 16, "idle cycles between tiles, so that the drain keeps up"),
+    ("pad", -8, "code read where the window leaves the map"),
+    ("reserved1", 8, "zero"),
+]
+_MAP_WORD = [
+    ("act_base", 24, "activation address of the first tap, modulo the memory's size"),
+    ("wgt_base", 24, "weight address of the first word"),
+    ("map_h", 16, "rows of the input map; taps outside read pad"),
+]
+_OUTPUT_WORDS = [
+    [
+        ("layer", 16, "index of the layer"),
+        ("zero_point", -8, "output zero point, as an int8 code"),
+        ("low", -8, "lowest output code"),
+        ("high", -8, "highest output code"),
+        ("out_group", 8, "group of lanes bytes within the word where a pixel's results start"),
+        ("last_beat", 8, "drain beats of a tile, less one: a tile is that many times lanes channels"),
+        ("reserved2", 8, "zero"),
+    ],
+    [
+        ("out_base", 24, "activation word of the first pixel's results"),
+        ("prm_base", 24, "parameter word of the first channels"),
+        ("out_groups", 16, "groups of lanes results that are written for each pixel"),
+    ],
+    [
+        ("out_ox", -24, "added to the output word when loop ox advances"),
+        ("out_oy", -24, "added to the output word when loop oy advances"),
+        ("reserved3", 16, "zero"),
+    ],
+]
+# An accumulate job: every word read goes to all lanes.
 DESCRIPTOR = _layout(
     [
-        [
-            ("opcode", 8, "1: accumulate; anything else is illegal"),
-            ("accumulate_max", 1, "keep the maximum of the products' sums instead of adding them"),
-            ("pass_subtracts", 1, "loop pass goes on accumulating and its second iteration subtracts (wide weights)"),
-            (
-                "pass_shifts",
-                1,
-                "loop pass goes on accumulating, its second iteration on the sum times 256 (residual add)",
-            ),
-            ("layer_end", 1, "this job completes a layer: its cycle counter is written"),
-            ("program_end", 1, "this is the last job"),
-            ("reserved0", 3, "zero"),
-            ("y0", -16, "y of the first tap"),
-            ("gap", 16, "idle cycles between tiles, so that the drain keeps up"),
-            ("pad", -8, "code read where the window leaves the map"),
-            ("reserved1", 8, "zero"),
-        ],
+        _FIRST_WORD,
         *[_level(name) for name in LEVELS],
-        [
-            ("act_base", 24, "activation address of the first tap, modulo the memory's size"),
-            ("wgt_base", 24, "weight address of the first word"),
-            ("map_h", 16, "rows of the input map; taps outside read pad"),
-        ],
+        _MAP_WORD,
         [
             ("kx_x", -16, "added to x when loop kx advances"),
             ("back_x", -16, "added to x when loop ky, pass or tile advances"),
@@ -120,27 +144,53 @@ DESCRIPTOR = _layout(
             ("oy_y", -16, "added to y when loop oy advances"),
             ("map_w", 16, "columns of the input map"),
         ],
-        [
-            ("layer", 16, "index of the layer"),
-            ("zero_point", -8, "output zero point, as an int8 code"),
-            ("low", -8, "lowest output code"),
-            ("high", -8, "highest output code"),
-            ("out_group", 8, "group of lanes bytes within the word where a pixel's results start"),
-            ("last_beat", 8, "drain beats of a tile, less one: a tile is that many times lanes channels"),
-            ("reserved2", 8, "zero"),
-        ],
-        [
-            ("out_base", 24, "activation word of the first pixel's results"),
-            ("prm_base", 24, "parameter word of the first channels"),
-            ("out_groups", 16, "groups of lanes results that are written for each pixel"),
-        ],
-        [
-            ("out_ox", -24, "added to the output word when loop ox advances"),
-            ("out_oy", -24, "added to the output word when loop oy advances"),
-            ("reserved3", 16, "zero"),
-        ],
+        *_OUTPUT_WORDS,
     ]
 )
+# A window job: a slot reads a column of three words into the 3x3 window, or none, and uses the window or not.
+WINDOW = _layout(
+    [
+        _FIRST_WORD,
+        [
+            ("two_slots", 1, "a pixel takes two words of weights: the second one meets the window a column later"),
+            ("second_scales_up", 1, "the second one is added to the sum times 256 (residual add)"),
+            ("unused1", 14, "zero, not looked at"),
+            ("job_slots", 8, "slots of the job's first pixel; it reads a column in each"),
+            ("row_slots", 8, "slots of another row's first pixel"),
+            ("row_columns", 8, "... the first so many of which read a column"),
+            ("pixel_slots", 8, "slots of any other pixel"),
+            ("pixel_columns", 8, "... the first so many of which read a column"),
+            ("unused2", 8, "zero, not looked at"),
+        ],
+        [
+            ("width", 16, "output columns, less one"),
+            ("height", 16, "output rows, less one"),
+            ("tiles", 16, "tiles, less one: each goes over the whole map"),
+            ("unused3", 16, "zero, not looked at"),
+        ],
+        [
+            ("column_act", -24, "added to the activation address from a column to the next"),
+            ("row_act", -24, "... from a row's last column to the next row's first"),
+            ("row_x", -16, "x of the first column that a row after the first reads"),
+        ],
+        [
+            ("tile_act", -24, "added to the activation address from a tile's last column to the next tile's first"),
+            ("line_act", 24, "from a window row's word to the next one's"),
+            ("row_y", -16, "added to y from a row to the next"),
+        ],
+        [
+            ("out_tile", -24, "added to the output word from a tile to the next"),
+            ("unused4", 40, "zero, not looked at"),
+        ],
+        [("unused5", 64, "zero, not looked at")],
+        [("unused6", 64, "zero, not looked at")],
+        _MAP_WORD,
+        [("unused7", 48, "zero, not looked at"), ("x0", -16, "x of the job's first column")],
+        [("unused8", 48, "zero, not looked at"), ("map_w", 16, "columns of the input map")],
+        *_OUTPUT_WORDS,
+    ]
+)
+LAYOUTS = {1: DESCRIPTOR, 2: WINDOW}  # by opcode
 # The address generator's part comes first, so that it starts before the rest has arrived.
 LOOP_WORDS = 1 + len(LEVELS) + 3
 
@@ -159,6 +209,7 @@ PARAMETER = (
 HEADER_WORDS = max(f.word for f in HEADER) + 1
 DESCRIPTOR_WORDS = max(f.word for f in DESCRIPTOR) + 1
 OPCODE_ACCUMULATE = 1
+OPCODE_WINDOW = 2
 
 # Host registers, byte addresses on AXI4-Lite, 32 bits each.
 REGISTERS = {
@@ -232,8 +283,14 @@ def verilog_header() -> str:
     define("INTACT_DESCRIPTOR_WORDS", str(DESCRIPTOR_WORDS))
     define("INTACT_LOOP_WORDS", str(LOOP_WORDS))
     define("INTACT_OPCODE_ACCUMULATE", f"8'd{OPCODE_ACCUMULATE}")
-    for prefix, fields in (("HDR", HEADER), ("DSC", DESCRIPTOR)):
-        lines += ["", f"// {'program header' if prefix == 'HDR' else 'descriptor'}: bit range within all its words"]
+    define("INTACT_OPCODE_WINDOW", f"8'd{OPCODE_WINDOW}")
+    own = tuple(field for field in WINDOW if field not in DESCRIPTOR)
+    for prefix, title, fields in (
+        ("HDR", "program header", HEADER),
+        ("DSC", "descriptor", DESCRIPTOR),
+        ("WIN", "descriptor of a window job, where it differs", own),
+    ):
+        lines += ["", f"// {title}: bit range within all its words"]
         for field in fields:
             lsb = field.word * WORD_BITS + field.lsb
             define(f"{prefix}_{field.name.upper()}", f"{lsb + field.bits - 1}:{lsb}")

@@ -18,7 +18,9 @@ from pyexport.errors import IntactError
 from pyexport.fit_add import digits
 from pyexport.hwconfig import HwConfig, bits_for
 from pyexport.memory import MemoryPlan, plan
+from pyexport.patches import over_patches
 from pyexport.qlayers import Network, QLayer
+from pyexport.windows import SIDE, windowed
 
 
 @dataclass(frozen=True)
@@ -49,13 +51,13 @@ class Lowered:
         """Program memory: header, then the descriptors."""
         words = isa.encode(isa.HEADER, self.header)
         for job in self.jobs:
-            words += isa.encode(isa.DESCRIPTOR, job.fields)
+            words += isa.encode(isa.LAYOUTS[job.fields["opcode"]], job.fields)
         return words
 
 
 def lower(network: Network, config: HwConfig) -> Lowered:
     """The program and images of `network` for the array of `config`; its depths are not looked at (`with_depths`)."""
-    memory = plan(network, config.rows)
+    memory = plan(network, config)
     jobs: list[Job] = []
     weights: list[npt.NDArray[np.int8]] = []
     params: list[int] = []
@@ -63,7 +65,8 @@ def lower(network: Network, config: HwConfig) -> Lowered:
     used = (0, 0)  # weight words, parameter words
     for index, layer in enumerate(network.layers):
         start = used
-        lowering = _LayerLowering(index, layer, network, config, memory)
+        kind = _WindowLowering if windowed(layer, network, config) else _LayerLowering
+        lowering = kind(index, layer, network, config, memory)
         for tiles in lowering.jobs():
             words, rewind = lowering.weight_words(tiles)
             fields = lowering.fields(tiles, rewind)
@@ -107,9 +110,12 @@ class _LayerLowering:
     """One layer on one array. A tile is the output channels computed at once; a job is tiles that advance evenly."""
 
     def __init__(self, index: int, layer: QLayer, network: Network, config: HwConfig, memory: MemoryPlan) -> None:
-        self.index, self.layer, self.config = index, layer, config
         self.source, self.target = network.tensors[layer.input], network.tensors[layer.output]
         self.read_from, self.write_to = memory.placements[layer.input], memory.placements[layer.output]
+        self.map = self.source.shape
+        if self.read_from.patches:
+            layer, self.map = over_patches(layer), self.read_from.patches.shape
+        self.index, self.layer, self.config = index, layer, config
         self.adds = layer.second is not None
         self.digits = digits(layer.factors)
         self.passes = len(self.digits[0]) if self.adds else 2 if layer.wide else 1
@@ -118,7 +124,7 @@ class _LayerLowering:
         self.zero_points = (self.source.zero_point, other.zero_point)
         self.between = memory.placements[other.name].base - self.read_from.base
         out_channels = self.target.shape[2]
-        self.group_in, self.group_out = self.source.shape[2] // layer.groups, out_channels // layer.groups
+        self.group_in, self.group_out = self.map[2] // layer.groups, out_channels // layer.groups
         whole_beats = -(-out_channels // config.lanes) * config.lanes
         self.tile_size = min(config.cols, whole_beats)
         if layer.weights is None:
@@ -205,7 +211,7 @@ class _LayerLowering:
             "out_group": channel % config.rows // config.lanes,
             "out_groups": min(len(tiles) * self.tile_size, pixel_bytes - channel) // config.lanes,
             "out_ox": self.write_to.pixel_words,
-            "out_oy": self.write_to.pixel_words,
+            "out_oy": self.write_to.row_words - (self.target.shape[1] - 1) * self.write_to.pixel_words,
         }
 
     def _loops(self, tiles: list[_Tile], rewind: dict[str, int]) -> dict[str, int]:
@@ -215,10 +221,10 @@ class _LayerLowering:
         the way back.
         """
         layer = self.layer
-        height, width, _ = self.source.shape
+        height, width, _ = self.map
         out_h, out_w, _ = self.target.shape
         (kernel_h, kernel_w), (stride_y, stride_x) = self.taps, layer.stride
-        pixel, row = self.read_from.pixel_words, self.read_from.pixel_words * width
+        pixel, row = self.read_from.pixel_words, self.read_from.row_words
         tap_y, tap_x = layer.dilation[0] * row, self.between if self.adds else layer.dilation[1] * pixel
         next_y, next_x = layer.dilation[0], 0 if self.adds else layer.dilation[1]
         tile_step = tiles[1].first_word - tiles[0].first_word if len(tiles) > 1 else 0
@@ -274,6 +280,97 @@ class _LayerLowering:
             }
             (packed[i],) = isa.encode(isa.PARAMETER, {name: int(value) for name, value in values.items()})
         return packed
+
+
+class _WindowLowering(_LayerLowering):
+    """A layer whose output channels see their own input channel alone: one job over the 3x3 window.
+
+    A pixel takes up to two words of weights. The window moves on between them: what stood in column k for the first
+    word stands in column k - 1 for the second. Depthwise: a tile is a word of channels, and goes over the whole map.
+    Add: a column is a word of either operand, and all words of a row follow each other as if they were pixels.
+    """
+
+    def jobs(self) -> list[list[_Tile]]:
+        return [self.tiles[:1] if self.adds else self.tiles]
+
+    def weight_words(self, tiles: list[_Tile]) -> tuple[npt.NDArray[np.int8], dict[str, int]]:
+        """int8 (words, cols, rows); no loop has an increment. Taps of the window count down its columns."""
+        layer, rows, cols = self.layer, self.config.rows, self.config.cols
+        newest = SIDE * (SIDE - 1)  # tap 0 of the newest column
+        words = np.zeros((len(tiles), self.words_per_pixel, cols, rows), np.int8)
+        if layer.weights is None:
+            for operand, (high, low) in enumerate(self.digits):
+                words[0, 0, :, newest + operand] = high
+                words[0, 1, :, newest - SIDE + operand] = low
+            return words.reshape(-1, cols, rows), {}
+        kernel_h, kernel_w = layer.kernel
+        for t, tile in enumerate(tiles):
+            for column, channel in enumerate(tile.channels):
+                taps = np.zeros((SIDE, SIDE), np.int8)  # column, row
+                taps[SIDE - kernel_w :, :kernel_h] = layer.weights[channel, :, :, 0].T
+                flat = taps.reshape(-1)
+                words[t, 0, column, : min(rows, SIDE * SIDE)] = flat[:rows]
+                if rows < SIDE * SIDE:
+                    words[t, 1, column, : SIDE * SIDE - rows] = flat[rows:]
+        return words.reshape(-1, cols, rows), {}
+
+    @property
+    def words_per_pixel(self) -> int:
+        """Weight words that a pixel takes: an add has two digits, nine taps need more than eight multipliers."""
+        return 2 if self.adds or self.config.rows < SIDE * SIDE else 1
+
+    def _loops(self, tiles: list[_Tile], rewind: dict[str, int]) -> dict[str, int]:
+        """Slots, columns and steps of the window job."""
+        height, width, _ = self.map
+        out_h, out_w, _ = self.target.shape
+        pixel, row = self.read_from.pixel_words, self.read_from.row_words
+        top, _, left, _ = self.layer.padding
+        (_, columns), (stride_y, stride_x), line = self.layer.kernel, self.layer.stride, row
+        if self.adds:
+            out_w = width = width * pixel
+            pixel = columns = stride_x = 1
+            line = self.between  # the window's two rows are the operands
+        # columns outside the map at a row's end that serve as the next row's first ones too
+        shared = min(left, max(0, (out_w - 1) * stride_x - left + columns - width), columns - 1)
+        to_last = (out_w - 1) * stride_x + columns - 1  # columns from a row's first to its last
+        to_next_row = stride_y * row + (shared - to_last) * pixel
+        to_next_tile = 1 - (out_h - 1) * stride_y * row + (shared - to_last) * pixel
+        return {
+            "two_slots": int(self.words_per_pixel == 2),
+            "second_scales_up": int(self.adds),
+            "job_slots": columns,
+            "row_slots": max(columns - shared, self.words_per_pixel),
+            "row_columns": columns - shared,
+            "pixel_slots": max(stride_x, self.words_per_pixel),
+            "pixel_columns": stride_x,
+            "width": out_w - 1,
+            "height": out_h - 1,
+            "tiles": len(tiles) - 1,
+            "column_act": pixel,
+            "row_act": to_next_row,
+            "tile_act": to_next_tile,
+            "row_x": shared - left,
+            "line_act": line % (1 << 24),
+            "row_y": 0 if self.adds else stride_y,
+            "out_tile": 1
+            - (out_h - 1) * self.write_to.row_words
+            - (self.target.shape[1] - 1) * self.write_to.pixel_words,
+            "act_base": (self.read_from.base - top * row - left * pixel) % (1 << 24),
+            "map_h": 2 if self.adds else height,
+            "map_w": width,
+            "x0": -left,
+            "y0": -top,
+        }
+
+    def fields(self, tiles: list[_Tile], rewind: dict[str, int]) -> dict[str, int]:
+        row, pixel = self.write_to.row_words, self.write_to.pixel_words
+        width = self.target.shape[1]
+        out = {"out_ox": 1, "out_oy": row - width * pixel + 1} if self.adds else {}
+        return (
+            super().fields(tiles, rewind)
+            | {"opcode": isa.OPCODE_WINDOW, "pass_shifts": 0, "gap": 0, "out_groups": 1}
+            | out
+        )
 
 
 def folded_bias(layer: QLayer, zero_points: tuple[int, int]) -> npt.NDArray[np.int64]:

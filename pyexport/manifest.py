@@ -57,12 +57,23 @@ def manifest(
 
 def _port(port: Port, network: Network, lowered: Lowered) -> dict[str, Any]:
     placement = lowered.plan.placements[port.tensor]
+    patches = placement.patches
     return {
         **_tensor(network.tensors[port.tensor]),
         "source_shape": list(port.shape),
         "source_axes_of_hwc": list(port.axes),
         "base": placement.base,
         "words": placement.words,
+        "row_words": placement.row_words,
+        "patches": {
+            "shape": list(patches.shape),
+            "kernel": list(patches.kernel),
+            "stride": list(patches.stride),
+            "padding_top_bottom_left_right": list(patches.padding),
+            "dilation": list(patches.dilation),
+        }
+        if patches
+        else None,
     }
 
 

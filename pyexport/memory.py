@@ -1,22 +1,28 @@
-"""Activation memory plan: where each tensor lies, space reused once its last reader is done."""
+"""Activation memory plan: how each tensor lies and where, space reused once its last reader is done."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+from pyexport.hwconfig import HwConfig
+from pyexport.patches import Patches, input_patches
 from pyexport.qlayers import Network
+from pyexport.windows import BANKS, odd_rows, partners
 
 
 @dataclass(frozen=True)
 class Placement:
-    """A tensor in activation memory: words base .. base + words - 1, `pixel_words` per pixel.
+    """A tensor in activation memory: words base .. base + words - 1, `pixel_words` per pixel, `row_words` per row.
 
+    patches: how the host lays out the input frame, if not pixel by pixel.
     first, last: indices of the layers that write it (-1: the host) and that read it last (one past the end: the host).
     """
 
     base: int
     words: int
     pixel_words: int
+    row_words: int
+    patches: Patches | None
     first: int
     last: int
 
@@ -30,28 +36,82 @@ class MemoryPlan:
     lower_bound: int
 
 
-def plan(network: Network, rows: int) -> MemoryPlan:
-    """Places the largest tensors first, each at the lowest address free over its whole life."""
+@dataclass(frozen=True)
+class _Shape:
+    """What a tensor takes, wherever it lies."""
+
+    words: int
+    pixel_words: int
+    row_words: int
+    patches: Patches | None
+
+
+def plan(network: Network, config: HwConfig) -> MemoryPlan:
+    """Places tensor after tensor, each at the lowest address free over its whole life; the best of several orders.
+
+    Rows that a window reads at once, and operands that an add reads at once, lie in different banks: such tensors have
+    an odd number of words per row, such operands bases that differ modulo BANKS.
+    """
     lives = _lives(network)
-    sizes = {}
-    for name in lives:
-        height, width, channels = network.tensors[name].shape
-        sizes[name] = (height * width * -(-channels // rows), -(-channels // rows))
-    placements: dict[str, Placement] = {}
-    for name in sorted(lives, key=lambda n: (-sizes[n][0], lives[n])):
-        first, last = lives[name]
-        words, pixel_words = sizes[name]
-        taken = sorted((p.base, p.base + p.words) for p in placements.values() if p.first <= last and first <= p.last)
-        base = 0
-        for start, end in taken:
-            if base + words <= start:
-                break
-            base = max(base, end)
-        placements[name] = Placement(base, words, pixel_words, first, last)
+    shapes = {name: _shape(network, name, config) for name in lives}
+
+    def words(name: str) -> int:
+        return shapes[name].words
+
+    def length(name: str) -> int:
+        return lives[name][1] - lives[name][0]
+
+    orders = [
+        sorted(lives, key=lambda n: (-words(n), lives[n])),
+        sorted(lives, key=lambda n: (-words(n), -length(n), lives[n])),
+        sorted(lives, key=lambda n: (-length(n) * words(n), lives[n])),
+        sorted(lives, key=lambda n: (-length(n), -words(n), lives[n])),
+        sorted(lives, key=lambda n: lives[n]),
+        sorted(lives, key=lambda n: lives[n], reverse=True),
+    ]
+    found = [_place(network, order, lives, shapes) for order in orders]
+    placements = min(found, key=_end)
     alive = [
         sum(p.words for p in placements.values() if p.first <= i <= p.last) for i in range(-1, len(network.layers) + 1)
     ]
-    return MemoryPlan(placements, max(p.base + p.words for p in placements.values()), max(alive))
+    return MemoryPlan(placements, _end(placements), max(alive))
+
+
+def _end(placements: dict[str, Placement]) -> int:
+    return max(p.base + p.words for p in placements.values())
+
+
+def _shape(network: Network, name: str, config: HwConfig) -> _Shape:
+    height, width, channels = network.tensors[name].shape
+    patches = input_patches(network, config) if name == network.input.tensor else None
+    if patches:
+        height, width, channels = patches.shape
+    pixel_words = -(-channels // config.rows)
+    row_words = width * pixel_words
+    row_words += int(row_words % 2 == 0 and odd_rows(network, name, config))
+    return _Shape(height * row_words, pixel_words, row_words, patches)
+
+
+def _place(
+    network: Network, order: list[str], lives: dict[str, tuple[int, int]], shapes: dict[str, _Shape]
+) -> dict[str, Placement]:
+    placements: dict[str, Placement] = {}
+    for name in order:
+        (first, last), shape = lives[name], shapes[name]
+        taken = sorted((p.base, p.base + p.words) for p in placements.values() if p.first <= last and first <= p.last)
+        apart = {placements[other].base % BANKS for other in partners(network, name) if other in placements}
+        base = _next_bank(0, apart)
+        for start, end in taken:
+            if base + shape.words <= start:
+                break
+            base = max(base, _next_bank(end, apart))
+        placements[name] = Placement(base, shape.words, shape.pixel_words, shape.row_words, shape.patches, first, last)
+    return placements
+
+
+def _next_bank(base: int, apart: set[int]) -> int:
+    """The first word from `base` on whose bank is none of `apart`, or `base` where there is none."""
+    return next((word for word in range(base, base + BANKS) if word % BANKS not in apart), base)
 
 
 def _lives(network: Network) -> dict[str, tuple[int, int]]:

@@ -27,10 +27,11 @@ module drain #(
     // the descriptor, taken up when `job_start` is high
     input  wire [64*`INTACT_DESCRIPTOR_WORDS-1:0] descriptor,
     input  wire                    job_start,
-    // a tile will be complete; it is the last of its pixel, row, job
+    // a tile will be complete; it is the last of its pixel, row, a window job's map, job
     input  wire                    tile_last,
     input  wire                    tile_pixel_last,
     input  wire                    tile_row_last,
+    input  wire                    tile_map_last,
     input  wire                    tile_job_last,
     // accumulators, lane c at [32*c +: 32]
     input  wire [32*COLS-1:0]      results,
@@ -55,6 +56,7 @@ module drain #(
     reg  [BEATS-1:0] pending;  // bit k: beat k of the tile is now; beat 0 is tile_last itself
     reg        kept_pixel_last;
     reg        kept_row_last;
+    reg        kept_map_last;
     reg        kept_job_last;
     reg  [PRM_ADDR-1:0] prm_base;
     integer             b;
@@ -66,6 +68,7 @@ module drain #(
     wire beat_final = tile_last ? final_beat[0] : |(pending & final_beat);
     wire pixel_last = beat_final & (tile_last ? tile_pixel_last : kept_pixel_last);
     wire row_last   = beat_final & (tile_last ? tile_row_last : kept_row_last);
+    wire map_last   = beat_final & (tile_last ? tile_map_last : kept_map_last);
     wire job_last   = beat_final & (tile_last ? tile_job_last : kept_job_last);
 
     assign overrun = tile_last & (|pending);
@@ -75,10 +78,12 @@ module drain #(
         if (tile_last) begin
             kept_pixel_last <= tile_pixel_last;
             kept_row_last   <= tile_row_last;
+            kept_map_last   <= tile_map_last;
             kept_job_last   <= tile_job_last;
         end
 
-        if (beat) prm_addr <= pixel_last ? prm_base : prm_addr + 1'b1;
+        if (beat) prm_addr <= (pixel_last & ~map_last) ? prm_base : prm_addr + 1'b1;
+        if (map_last) prm_base <= prm_addr + 1'b1;
         if (job_start) begin
             for (b = 0; b < BEATS; b = b + 1) final_beat[b] <= ({24'd0, descriptor[`DSC_LAST_BEAT]} == b);
             prm_base <= descriptor[`DSC_PRM_BASE_LSB +: PRM_ADDR];
@@ -117,12 +122,13 @@ module drain #(
     wire write_beat;
     wire write_pixel_last;
     wire write_row_last;
+    wire write_map_last;
     wire write_job_last;
-    delay #(.WIDTH(4), .CYCLES(13), .RESET(1)) delay_beat (
+    delay #(.WIDTH(5), .CYCLES(13), .RESET(1)) delay_beat (
         .clk (clk),
         .rst (rst),
-        .in  ({beat, beat & pixel_last, beat & row_last, beat & job_last}),
-        .out ({write_beat, write_pixel_last, write_row_last, write_job_last})
+        .in  ({beat, beat & pixel_last, beat & row_last, map_last, beat & job_last}),
+        .out ({write_beat, write_pixel_last, write_row_last, write_map_last, write_job_last})
     );
 
     reg  [GROUPS-1:0]   group;
@@ -132,7 +138,8 @@ module drain #(
     reg  [15:0]         groups_pixel;
     reg  [ACT_ADDR-1:0] step_ox;
     reg  [ACT_ADDR-1:0] step_oy;
-    wire [ACT_ADDR-1:0] pixel_next = pixel_addr + (write_row_last ? step_oy : step_ox);
+    reg  [ACT_ADDR-1:0] step_tile;
+    wire [ACT_ADDR-1:0] pixel_next = pixel_addr + (write_map_last ? step_tile : write_row_last ? step_oy : step_ox);
     wire                wanted     = (groups_left != 16'd0);
 
     assign write_enable = (write_beat && wanted) ? group : {GROUPS{1'b0}};
@@ -173,6 +180,7 @@ module drain #(
             groups_left  <= descriptor[`DSC_OUT_GROUPS];
             groups_pixel <= descriptor[`DSC_OUT_GROUPS];
             step_ox      <= descriptor[`DSC_OUT_OX_LSB +: ACT_ADDR];
+            step_tile    <= descriptor[`WIN_OUT_TILE_LSB +: ACT_ADDR];
             step_oy      <= descriptor[`DSC_OUT_OY_LSB +: ACT_ADDR];
         end
     end

@@ -3,12 +3,12 @@
 //
 //   s_axis -> stream_in -> activation memory -> stream_out -> m_axis
 //                           |            ^
-//   address_gen -> words -> v            | codes
-//   weight memory -------> mac_array -> drain (requantise) <- parameter memory
+//   address_gen, window_gen -> v words   | codes
+//   weight memory -> operand_window -> mac_array -> drain (requantise) <- parameter memory
 //   sequencer <- program memory;  s_axil -> axil_regs -> all
 //
 // Array ROWS (input lanes) x COLS (output lanes), LANES requantise lanes. Activations are int8, ROWS to a word, NHWC with
-// each pixel padded to whole words. From a job's last word issued to its last code readable: 17 + clog2(ROWS) + the drain's
+// each pixel padded to whole words. From a job's last word issued to its last code readable: 18 + clog2(ROWS) + the drain's
 // beats of a tile (docs/architecture.md). Registers, program and memory formats: docs/formats.md.
 
 `resetall
@@ -82,6 +82,9 @@ module intact_core #(
         if (ROWS * COLS < 2 || ROWS > 64 || COLS > 64) begin : gen_check_array
             ROWS_and_COLS_must_lie_in_1_to_64_and_not_both_be_1 error_in_parameters ();
         end
+        if (WINDOW != 0 && ACT_DEPTH < 8) begin : gen_check_depth
+            ACT_DEPTH_must_be_8_at_least_for_four_banks error_in_parameters ();
+        end
     endgenerate
 
     localparam ACT_ADDR   = (ACT_DEPTH > 2) ? $clog2(ACT_DEPTH) : 1;
@@ -90,6 +93,9 @@ module intact_core #(
     localparam PRG_ADDR   = (PRG_DEPTH > 2) ? $clog2(PRG_DEPTH) : 1;
     localparam LAYER_ADDR = (LAYERS > 2) ? $clog2(LAYERS) : 1;
     localparam GROUPS     = ROWS / LANES;
+    // the 3x3 window: nine taps in two words of weights, a drain beat a tile
+    localparam WINDOW     = (ROWS == COLS && ROWS == LANES && ROWS >= 8) ? 1 : 0;
+    localparam PORTS      = WINDOW ? 3 : 1;
     localparam WGT_SLICES = (8 * ROWS * COLS + 31) / 32;
     localparam PRM_SLICES = 5 * LANES;
     localparam LEVELS     = $clog2(ROWS);
@@ -183,8 +189,7 @@ module intact_core #(
     wire                  loops_primed;
     wire                  go;
     wire                  job_start;
-    wire                  issue;
-    wire                  job_last;
+    wire                  job_issued;
     wire                  job_done;
     wire                  overrun;
     wire                  layer_write;
@@ -196,7 +201,7 @@ module intact_core #(
 
     sequencer #(
         .ROWS(ROWS), .COLS(COLS), .LANES(LANES), .ACT_DEPTH(ACT_DEPTH), .WGT_DEPTH(WGT_DEPTH), .PRM_DEPTH(PRM_DEPTH),
-        .PRG_DEPTH(PRG_DEPTH), .LAYERS(LAYERS), .PRG_ADDR(PRG_ADDR), .LAYER_ADDR(LAYER_ADDR)
+        .PRG_DEPTH(PRG_DEPTH), .LAYERS(LAYERS), .WINDOW(WINDOW), .PRG_ADDR(PRG_ADDR), .LAYER_ADDR(LAYER_ADDR)
     ) control (
         .clk             (clk),
         .rst             (rst),
@@ -221,7 +226,7 @@ module intact_core #(
         .loops_primed    (loops_primed),
         .go              (go),
         .job_start       (job_start),
-        .job_issued      (issue & job_last),
+        .job_issued      (job_issued),
         .job_done        (job_done),
         .overrun         (overrun),
         .layer_write     (layer_write),
@@ -262,16 +267,19 @@ module intact_core #(
     wire [GROUPS-1:0]   drain_enable;
     wire [ACT_ADDR-1:0] drain_addr;
     wire [8*ROWS-1:0]   drain_data;
-    wire [ACT_ADDR-1:0] issue_addr;
+    wire [ACT_ADDR*PORTS-1:0] issue_addr;
+    wire [ACT_ADDR*PORTS-1:0] read_addr;
     wire [ACT_ADDR-1:0] out_addr;
-    wire [8*ROWS-1:0]   act_data;
+    wire [8*ROWS*PORTS-1:0] act_data;
 
-    ram #(.WIDTH(8 * ROWS), .SLICE(8 * LANES), .DEPTH(ACT_DEPTH), .ADDR(ACT_ADDR)) activation_memory (
+    activation_memory #(
+        .WINDOW(WINDOW), .ROWS(ROWS), .LANES(LANES), .DEPTH(ACT_DEPTH), .ADDR(ACT_ADDR)
+    ) activations (
         .clk          (clk),
         .write_enable (frame_write ? {GROUPS{1'b1}} : drain_enable),
         .write_addr   (frame_write ? frame_addr : drain_addr),
         .write_data   (frame_write ? frame_data : drain_data),
-        .read_addr    (out_active ? out_addr : issue_addr),
+        .read_addr    (read_addr),
         .read_data    (act_data)
     );
 
@@ -303,42 +311,142 @@ module intact_core #(
         .flush         (stop),
         .active        (out_active),
         .read_addr     (out_addr),
-        .read_data     (act_data),
+        .read_data     (act_data[8*ROWS-1:0]),
         .m_axis_tvalid (m_axis_tvalid),
         .m_axis_tready (m_axis_tready),
         .m_axis_tdata  (m_axis_tdata),
         .m_axis_tlast  (m_axis_tlast)
     );
 
-    // ---- issue: a word of activations and a word of weights a cycle ----
-    wire [WGT_ADDR-1:0] wgt_addr;
-    wire                outside_1;
-    wire                first;
-    wire                subtract;
-    wire                scale_up;
-    wire                last;
-    wire                pixel_last;
-    wire                row_last;
+    // ---- issue: a word of activations, or a column of the window, and a word of weights a cycle ----
+    // each generator takes up jobs of its own opcode and is silent in the others
+    wire is_window = (descriptor[`DSC_OPCODE] == `INTACT_OPCODE_WINDOW);
+
+    wire [ACT_ADDR-1:0] dense_addr;
+    wire [WGT_ADDR-1:0] dense_wgt;
+    wire                dense_primed;
+    wire                dense_issue;
+    wire                dense_outside;
+    wire                dense_first;
+    wire                dense_subtract;
+    wire                dense_scale_up;
+    wire                dense_last;
+    wire                dense_pixel_last;
+    wire                dense_row_last;
+    wire                dense_job_last;
 
     address_gen #(.ACT_ADDR(ACT_ADDR), .WGT_ADDR(WGT_ADDR)) addresses (
         .clk        (clk),
         .rst        (rst | flush),
         .loops      (descriptor[64*`INTACT_LOOP_WORDS-1:0]),
-        .load       (loops_load),
+        .load       (loops_load & ~is_window),
         .go         (go),
-        .primed     (loops_primed),
-        .issue      (issue),
-        .act_addr   (issue_addr),
-        .wgt_addr   (wgt_addr),
-        .outside    (outside_1),
-        .first      (first),
-        .subtract   (subtract),
-        .scale_up   (scale_up),
-        .last       (last),
-        .pixel_last (pixel_last),
-        .row_last   (row_last),
-        .job_last   (job_last)
+        .primed     (dense_primed),
+        .issue      (dense_issue),
+        .act_addr   (dense_addr),
+        .wgt_addr   (dense_wgt),
+        .outside    (dense_outside),
+        .first      (dense_first),
+        .subtract   (dense_subtract),
+        .scale_up   (dense_scale_up),
+        .last       (dense_last),
+        .pixel_last (dense_pixel_last),
+        .row_last   (dense_row_last),
+        .job_last   (dense_job_last)
     );
+
+    // static in a job, from the cycle after its first issue to the next job's
+    reg windowed;
+    always @(posedge clk) if (job_start) windowed <= is_window & (WINDOW != 0);
+
+    wire                issue;
+    wire [WGT_ADDR-1:0] wgt_addr;
+    wire [PORTS-1:0]    outside_1;
+    wire                shift;
+    wire                meets;
+    wire                second;
+    wire                subtract;
+    wire                scale_up;
+    wire                first;
+    wire                last;
+    wire                pixel_last;
+    wire                row_last;
+    wire                map_last;
+    wire                job_last;
+
+    generate
+        if (WINDOW != 0) begin : gen_window
+            wire [3*ACT_ADDR-1:0] window_addr;
+            wire [WGT_ADDR-1:0] window_wgt;
+            wire [2:0]          window_outside;
+            wire                window_primed;
+            wire                window_issue;
+            wire                window_shift;
+            wire                window_meets;
+            wire                window_second;
+            wire                window_scale_up;
+            wire                window_first;
+            wire                window_last;
+            wire                window_row_last;
+            wire                window_map_last;
+            wire                window_job_last;
+
+            window_gen #(.ACT_ADDR(ACT_ADDR), .WGT_ADDR(WGT_ADDR)) windows (
+                .clk      (clk),
+                .rst      (rst | flush),
+                .loops    (descriptor[64*`INTACT_LOOP_WORDS-1:0]),
+                .load     (loops_load & is_window),
+                .go       (go),
+                .primed   (window_primed),
+                .issue    (window_issue),
+                .act_addr (window_addr),
+                .wgt_addr (window_wgt),
+                .outside  (window_outside),
+                .shift    (window_shift),
+                .meets    (window_meets),
+                .second   (window_second),
+                .scale_up (window_scale_up),
+                .first    (window_first),
+                .last     (window_last),
+                .row_last (window_row_last),
+                .map_last (window_map_last),
+                .job_last (window_job_last)
+            );
+
+            // in a job's first cycle `windowed` is still the job before's: the descriptor tells
+            wire chosen = job_start ? is_window : windowed;
+            assign loops_primed = dense_primed | window_primed;
+            assign issue_addr   = chosen ? window_addr : {{2*ACT_ADDR{1'b0}}, dense_addr};
+            assign wgt_addr     = chosen ? window_wgt : dense_wgt;
+            assign outside_1    = windowed ? window_outside : {3{dense_outside}};
+            assign shift        = ~chosen | window_shift;
+            assign issue        = dense_issue | window_issue;
+            assign meets        = dense_issue | (window_issue & window_meets);
+            assign second       = window_second;
+            assign {first, subtract, scale_up, last, pixel_last, row_last, map_last, job_last} = chosen
+                ? {window_first, 1'b0, window_scale_up, window_last, 1'b1, window_row_last, window_map_last, window_job_last}
+                : {dense_first, dense_subtract, dense_scale_up, dense_last, dense_pixel_last, dense_row_last, 1'b0, dense_job_last};
+            assign read_addr = {issue_addr[3*ACT_ADDR-1:ACT_ADDR], out_active ? out_addr : issue_addr[ACT_ADDR-1:0]};
+        end else begin : gen_words
+            assign loops_primed = dense_primed;
+            assign issue_addr   = dense_addr;
+            assign wgt_addr     = dense_wgt;
+            assign outside_1    = dense_outside;
+            assign shift        = 1'b1;
+            assign issue        = dense_issue;
+            assign meets        = issue;
+            assign second       = 1'b0;
+            assign {first, subtract, scale_up, last, pixel_last, row_last, map_last, job_last} =
+                {dense_first, dense_subtract, dense_scale_up, dense_last, dense_pixel_last, dense_row_last, 1'b0, dense_job_last};
+            assign read_addr = out_active ? out_addr : issue_addr;
+        end
+    endgenerate
+
+    assign job_issued = issue & job_last;
+
+    // weights meet the words a cycle later than they would straight from memory
+    reg  [WGT_ADDR-1:0]      wgt_addr_1;
+    always @(posedge clk) wgt_addr_1 <= wgt_addr;
 
     wire [32*WGT_SLICES-1:0] wgt_data;
     reg  [WGT_SLICES-1:0]    wgt_slice;
@@ -357,32 +465,47 @@ module intact_core #(
         .write_enable (wgt_slice),
         .write_addr   (load_addr[WGT_ADDR-1:0]),
         .write_data   ({WGT_SLICES{load_data}}),
-        .read_addr    (wgt_addr),
+        .read_addr    (wgt_addr_1),
         .read_data    (wgt_data)
     );
 
-    // ---- array: outside the map the pad code takes the word's place ----
-    reg  signed [7:0] pad;
-    reg               maximum;
-    wire              outside;
-    wire [8*ROWS-1:0] x = outside ? {ROWS{pad}} : act_data;
+    // ---- operands: outside the map the pad code takes the word's place ----
+    reg  [7:0]             pad;
+    reg                    maximum;
+    wire [PORTS-1:0]       outside;
+    wire                   shift_2;
+    wire                   second_3;
+    wire [8*ROWS*COLS-1:0] x;
 
     always @(posedge clk) if (job_start) begin
         pad     <= descriptor[`DSC_PAD];
         maximum <= descriptor[`DSC_ACCUMULATE_MAX];
     end
 
-    delay #(.WIDTH(1), .CYCLES(1)) delay_outside (.clk(clk), .rst(rst), .in(outside_1), .out(outside));
+    delay #(.WIDTH(PORTS), .CYCLES(1)) delay_outside (.clk(clk), .rst(rst), .in(outside_1), .out(outside));
+    delay #(.WIDTH(1), .CYCLES(2)) delay_shift (.clk(clk), .rst(rst), .in(shift), .out(shift_2));
+    delay #(.WIDTH(1), .CYCLES(3)) delay_second (.clk(clk), .rst(rst), .in(second), .out(second_3));
 
-    // issue to accumulator: memory 2, multiplier 3, tree LEVELS
+    operand_window #(.WINDOW(WINDOW), .ROWS(ROWS), .COLS(COLS)) operands (
+        .clk      (clk),
+        .words    (act_data),
+        .outside  (outside),
+        .pad      (pad),
+        .shift    (shift_2),
+        .windowed (windowed),
+        .second   (second_3),
+        .x        (x)
+    );
+
+    // issue to accumulator: memory 2, operands 1, multiplier 3, tree LEVELS
     wire sum_valid;
     wire sum_first;
     wire sum_subtract;
     wire sum_scale_up;
-    delay #(.WIDTH(4), .CYCLES(5 + LEVELS)) delay_sum (
+    delay #(.WIDTH(4), .CYCLES(6 + LEVELS)) delay_sum (
         .clk (clk),
         .rst (rst),
-        .in  ({issue, first, subtract, scale_up}),
+        .in  ({meets, first, subtract, scale_up}),
         .out ({sum_valid, sum_first, sum_subtract, sum_scale_up})
     );
 
@@ -406,12 +529,13 @@ module intact_core #(
     wire                  tile_last;
     wire                  tile_pixel_last;
     wire                  tile_row_last;
+    wire                  tile_map_last;
     wire                  tile_job_last;
-    delay #(.WIDTH(4), .CYCLES(4 + LEVELS), .RESET(1)) delay_tile (
+    delay #(.WIDTH(5), .CYCLES(5 + LEVELS), .RESET(1)) delay_tile (
         .clk (clk),
         .rst (rst | flush),
-        .in  ({issue & last, pixel_last, row_last, job_last}),
-        .out ({tile_last, tile_pixel_last, tile_row_last, tile_job_last})
+        .in  ({meets & last, pixel_last, row_last, map_last, job_last}),
+        .out ({tile_last, tile_pixel_last, tile_row_last, tile_map_last, tile_job_last})
     );
 
     ram #(
@@ -435,6 +559,7 @@ module intact_core #(
         .tile_last       (tile_last),
         .tile_pixel_last (tile_pixel_last),
         .tile_row_last   (tile_row_last),
+        .tile_map_last   (tile_map_last),
         .tile_job_last   (tile_job_last),
         .results         (results),
         .prm_addr        (prm_addr),

@@ -10,6 +10,7 @@
 `define INTACT_DESCRIPTOR_WORDS 14
 `define INTACT_LOOP_WORDS 11
 `define INTACT_OPCODE_ACCUMULATE 8'd1
+`define INTACT_OPCODE_WINDOW 8'd2
 
 // program header: bit range within all its words
 `define HDR_MAGIC 31:0
@@ -137,6 +138,46 @@
 `define DSC_OUT_OY_LSB 856
 `define DSC_RESERVED3 895:880
 `define DSC_RESERVED3_LSB 880
+
+// descriptor of a window job, where it differs: bit range within all its words
+`define WIN_TWO_SLOTS 64:64
+`define WIN_SECOND_SCALES_UP 65:65
+`define WIN_UNUSED1 79:66
+`define WIN_JOB_SLOTS 87:80
+`define WIN_ROW_SLOTS 95:88
+`define WIN_ROW_COLUMNS 103:96
+`define WIN_PIXEL_SLOTS 111:104
+`define WIN_PIXEL_COLUMNS 119:112
+`define WIN_UNUSED2 127:120
+`define WIN_WIDTH 143:128
+`define WIN_WIDTH_LSB 128
+`define WIN_HEIGHT 159:144
+`define WIN_HEIGHT_LSB 144
+`define WIN_TILES 175:160
+`define WIN_TILES_LSB 160
+`define WIN_UNUSED3 191:176
+`define WIN_UNUSED3_LSB 176
+`define WIN_COLUMN_ACT 215:192
+`define WIN_COLUMN_ACT_LSB 192
+`define WIN_ROW_ACT 239:216
+`define WIN_ROW_ACT_LSB 216
+`define WIN_ROW_X 255:240
+`define WIN_ROW_X_LSB 240
+`define WIN_TILE_ACT 279:256
+`define WIN_TILE_ACT_LSB 256
+`define WIN_LINE_ACT 303:280
+`define WIN_LINE_ACT_LSB 280
+`define WIN_ROW_Y 319:304
+`define WIN_ROW_Y_LSB 304
+`define WIN_OUT_TILE 343:320
+`define WIN_OUT_TILE_LSB 320
+`define WIN_UNUSED4 383:344
+`define WIN_UNUSED5 447:384
+`define WIN_UNUSED6 511:448
+`define WIN_UNUSED7 623:576
+`define WIN_X0 639:624
+`define WIN_X0_LSB 624
+`define WIN_UNUSED8 687:640
 
 // a channel's parameters: bit range
 `define PRM_BIAS 31:0

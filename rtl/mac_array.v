@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The MAC array: ROWS input lanes x COLS output lanes. One word of ROWS activations goes to every output lane, each with
-// ROWS weights of its own: weight of row r, column c at w[8*(c*ROWS + r) +: 8]; result of column c at results[32*c +: 32].
+// The MAC array: ROWS input lanes x COLS output lanes. Every output lane has ROWS multipliers: operand and weight of row r,
+// column c at x and w[8*(c*ROWS + r) +: 8]; result of column c at results[32*c +: 32].
 // Timing as in mac_lane.v; one word a cycle.
 
 `resetall
@@ -13,7 +13,7 @@ module mac_array #(
     parameter COLS = 8
 ) (
     input  wire                   clk,
-    input  wire [8*ROWS-1:0]      x,
+    input  wire [8*ROWS*COLS-1:0] x,
     input  wire [8*ROWS*COLS-1:0] w,
     input  wire                   sum_valid,
     input  wire                   sum_first,
@@ -28,7 +28,7 @@ module mac_array #(
         for (c = 0; c < COLS; c = c + 1) begin : gen_lane
             mac_lane #(.ROWS(ROWS)) lane (
                 .clk          (clk),
-                .x            (x),
+                .x            (x[8*ROWS*c +: 8*ROWS]),
                 .w            (w[8*ROWS*c +: 8*ROWS]),
                 .sum_valid    (sum_valid),
                 .sum_first    (sum_first),

@@ -20,6 +20,8 @@ module sequencer #(
     parameter PRM_DEPTH = 256,
     parameter PRG_DEPTH = 1024,
     parameter LAYERS = 256,
+    // 1: window jobs are legal
+    parameter WINDOW = 0,
     // address bits of the program memory
     parameter PRG_ADDR = 10,
     // address bits of the layer counters
@@ -125,8 +127,9 @@ module sequencer #(
         & ~(|header[`HDR_RESERVED0]) & ~(|header[`HDR_RESERVED1]);
     reg         header_ok;
 
+    wire is_window = (descriptor[`DSC_OPCODE] == `INTACT_OPCODE_WINDOW);
     wire descriptor_legal =
-        (descriptor[`DSC_OPCODE] == `INTACT_OPCODE_ACCUMULATE)
+        ((descriptor[`DSC_OPCODE] == `INTACT_OPCODE_ACCUMULATE) | (is_window & (WINDOW != 0)))
         & ~(|descriptor[`DSC_RESERVED0]) & ~(|descriptor[`DSC_RESERVED1])
         & ~(|descriptor[`DSC_RESERVED2]) & ~(|descriptor[`DSC_RESERVED3])
         & ({8'd0, descriptor[`DSC_WGT_BASE]} < WGT_DEPTH) & ({8'd0, descriptor[`DSC_PRM_BASE]} < PRM_DEPTH)

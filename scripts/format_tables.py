@@ -238,6 +238,7 @@ def example_memories() -> str:
 PARTS: dict[str, Callable[[], str]] = {
     "header": lambda: field_table(isa.HEADER),
     "descriptor": lambda: field_table(isa.DESCRIPTOR),
+    "window": lambda: field_table(tuple(field for field in isa.WINDOW if field not in isa.DESCRIPTOR)),
     "registers": register_table,
     "errors": error_table,
     "example-program": example_program,

@@ -32,16 +32,17 @@ DOCUMENT = ROOT / "docs" / "architecture.md"
 LANE = "core.array.gen_lane[0].lane"
 
 COLUMNS = (
-    "read", "memory", "operands", "product", "again", "tree 1", "tree 2", "tree 3", "acc", "drain", "requantise",
-    "write", "next job",
+    "read", "memory", "word", "operands", "product", "again", "tree 1", "tree 2", "tree 3", "acc", "drain",
+    "requantise", "write", "next job",
 )  # fmt: skip
 
 # name -> signal of intact_sim, read in each cycle of the run
 SIGNALS = {
     "issue": "core.issue",
-    "act_addr": "core.issue_addr",
+    "act_addr": "core.dense_addr",
     "wgt_addr": "core.wgt_addr",
     "act_data": "$signed(core.act_data[7:0])",
+    "x": "$signed(core.x[7:0])",
     "wgt_data": "$signed(core.wgt_data[7:0])",
     "operand": f"$signed({LANE}.gen_leaf[0].gen_mul.mul.a_in)",
     "weight": f"$signed({LANE}.gen_leaf[0].gen_mul.mul.b_in)",
@@ -174,21 +175,22 @@ def timing_table() -> str:
         tile, k = divmod(n, 3)
         x, w = k + 1, tile + 1
         put(cycle, "read", f"x{k} w{n}", act_addr=k, wgt_addr=n)
-        put(cycle + 2, "memory", f"{x}, {w}", act_data=x, wgt_data=w)
-        put(cycle + 3, "operands", f"{x}, {w}", operand=x, weight=w)
-        put(cycle + 4, "product", f"{x * w}", multiplied=x * w)
-        put(cycle + 5, "again", f"{x * w}", product=x * w)
-        put(cycle + 6, "tree 1", f"{2 * x * w}", tree_1=2 * x * w)
-        put(cycle + 7, "tree 2", f"{4 * x * w}", tree_2=4 * x * w, tile_last=int(k == 2))
-        put(cycle + 8, "tree 3", f"{8 * x * w}", tree_3=8 * x * w, sum_valid=1)
+        put(cycle + 2, "memory", f"{x}", act_data=x)
+        put(cycle + 3, "word", f"{x}, {w}", x=x, wgt_data=w)
+        put(cycle + 4, "operands", f"{x}, {w}", operand=x, weight=w)
+        put(cycle + 5, "product", f"{x * w}", multiplied=x * w)
+        put(cycle + 6, "again", f"{x * w}", product=x * w)
+        put(cycle + 7, "tree 1", f"{2 * x * w}", tree_1=2 * x * w)
+        put(cycle + 8, "tree 2", f"{4 * x * w}", tree_2=4 * x * w, tile_last=int(k == 2))
+        put(cycle + 9, "tree 3", f"{8 * x * w}", tree_3=8 * x * w, sum_valid=1)
         total = 8 * w * sum(range(x + 1))
-        put(cycle + 9, "acc", f"{total}", acc=total)
+        put(cycle + 10, "acc", f"{total}", acc=total)
         if k == 2:
-            put(cycle + 7, "drain", f"read p{tile}", prm_addr=tile)
-            put(cycle + 9, "drain", f"chain {total}", chain=total)
+            put(cycle + 8, "drain", f"read p{tile}", prm_addr=tile)
+            put(cycle + 10, "drain", f"chain {total}", chain=total)
             for stage in range(1, 12):
-                cells[cycle + 9 + stage]["requantise"] += f"{'AB'[tile]}{stage} "
-            put(cycle + 20, "write", f"{total} to x{3 + tile}", code=total, write=1, write_addr=3 + tile, job_done=tile)
+                cells[cycle + 10 + stage]["requantise"] += f"{'AB'[tile]}{stage} "
+            put(cycle + 21, "write", f"{total} to x{3 + tile}", code=total, write=1, write_addr=3 + tile, job_done=tile)
     after = cells[issued[5] :]
     after[0]["next job"] = "fetch begins"
     for signal, text in (("loops_load", "loops here"), ("loops_primed", "address ready"), ("here", "all here")):

@@ -62,10 +62,13 @@ class Job:
     def __init__(self, rng: random.Random, rq: Requant) -> None:
         self.beats = rng.randint(1, BEATS)
         self.tiles, self.width, self.height = rng.randint(1, 4), rng.randint(1, 4), rng.randint(1, 3)
+        # a window job: each tile goes over the whole map
+        self.maps = rng.choice((1, 1, 2, 3)) if self.tiles == 1 else 1
+        self.window = self.maps > 1
         self.zero, self.low = rng.randint(-128, 127), rng.randint(-128, 0)
         self.high = rng.randint(self.low, 127)
         self.fields = {
-            "opcode": 1,
+            "opcode": 2 if self.window else 1,
             "last_beat": self.beats - 1,
             "out_base": rng.randrange(ACT_DEPTH),
             "prm_base": rng.randrange(PRM_DEPTH),
@@ -73,34 +76,38 @@ class Job:
             "out_groups": rng.choice((self.tiles * self.beats, rng.randint(0, self.tiles * self.beats))),
             "out_ox": rng.choice((1, rng.randint(0, 9), -1)),
             "out_oy": rng.randint(-20, 20),
+            **({"out_tile": rng.randint(-20, 20)} if self.window else {}),
             "zero_point": self.zero,
             "low": self.low,
             "high": self.high,
         }
-        shape = (self.height * self.width * self.tiles, COLS)
+        shape = (self.maps * self.height * self.width * self.tiles, COLS)
         self.accs = np.random.default_rng(rng.getrandbits(32)).integers(-8000, 8000, shape)
         self.writes = self._writes(rq)
 
     def _writes(self, rq: Requant) -> list[Write | None]:
         """One entry a beat, None where it writes nothing."""
         writes: list[Write | None] = []
-        fields, used = self.fields, self.beats * LANES
-        channels = (fields["prm_base"] * LANES + np.arange(self.tiles * used)) % rq.bias.size
-        layer = Requant(
-            **{name: getattr(rq, name)[channels] for name in ("bias", "m", "s", "r", "d", "even", "exc_v", "exc_d")},
-            z=self.zero, lo=self.low, hi=self.high,
-        )  # fmt: skip
-        per_pixel = self.accs[:, :used].reshape(-1, self.tiles * used)
-        codes = requantise(per_pixel, layer).astype(np.int8).reshape(len(per_pixel), -1, LANES)
+        fields, used, pixels = self.fields, self.beats * LANES, self.height * self.width
         pixel = fields["out_base"]
-        for y in range(self.height):
-            for x in range(self.width):
-                for beat, values in enumerate(codes[y * self.width + x]):
+        for index in range(self.maps):
+            first = fields["prm_base"] * LANES + index * used
+            channels = (first + np.arange(self.tiles * used)) % rq.bias.size
+            names = ("bias", "m", "s", "r", "d", "even", "exc_v", "exc_d")
+            layer = Requant(
+                **{name: getattr(rq, name)[channels] for name in names},
+                z=self.zero, lo=self.low, hi=self.high,
+            )  # fmt: skip
+            accs = self.accs.reshape(self.maps, pixels, self.tiles, COLS)[index, ..., :used]
+            codes = requantise(accs.reshape(pixels, -1), layer).astype(np.int8).reshape(pixels, -1, LANES)
+            for at in range(pixels):
+                for beat, values in enumerate(codes[at]):
                     place = fields["out_group"] + beat
                     address = (pixel + place // GROUPS) % ACT_DEPTH
                     write = Write(address, 1 << place % GROUPS, values.tobytes())
                     writes.append(write if beat < fields["out_groups"] else None)
-                pixel += fields["out_oy"] if x == self.width - 1 else fields["out_ox"]
+                row, last = at % self.width == self.width - 1, at == pixels - 1
+                pixel += fields["out_tile" if last and self.window else "out_oy" if row else "out_ox"]
         return writes
 
 
@@ -116,7 +123,16 @@ class Bench:
         self.words, self.rq = random_params(np.random.default_rng(3))
 
     async def start(self) -> Bench:
-        names = ("tile_last", "tile_pixel_last", "tile_row_last", "tile_job_last", "job_start", "descriptor", "results")
+        names = (
+            "tile_last",
+            "tile_pixel_last",
+            "tile_row_last",
+            "tile_map_last",
+            "tile_job_last",
+            "job_start",
+            "descriptor",
+            "results",
+        )
         await start(self.dut, prm_data=0, **dict.fromkeys(names, 0))
         cocotb.start_soon(self._watch())
         return self
@@ -145,7 +161,9 @@ class Bench:
         dut = self.dut
         in_pixel, pixel = index % job.tiles == job.tiles - 1, index // job.tiles
         row = in_pixel and pixel % job.width == job.width - 1
-        flags = {"pixel_last": in_pixel, "row_last": row, "job_last": index == len(job.accs) - 1}
+        size = job.width * job.height
+        last = job.window and in_pixel and pixel % size == size - 1
+        flags = {"pixel_last": in_pixel, "row_last": row, "map_last": last, "job_last": index == len(job.accs) - 1}
         for name, value in flags.items():
             getattr(dut, f"tile_{name}").value = int(value)
         await pulse(dut, "tile_last")
@@ -156,7 +174,7 @@ class Bench:
         return edge
 
     async def begin(self, job: Job) -> None:
-        words = isa.encode(isa.DESCRIPTOR, job.fields)
+        words = isa.encode(isa.LAYOUTS[job.fields["opcode"]], job.fields)
         self.dut.descriptor.value = sum(word << (64 * i) for i, word in enumerate(words))
         await pulse(self.dut, "job_start")
 

@@ -23,9 +23,9 @@ CONTROLS = ("sum_valid", "sum_first", "sum_subtract", "sum_scale_up", "sum_max")
 def expected_results(
     x: npt.NDArray[np.int8], w: npt.NDArray[np.int8], controls: dict[str, npt.NDArray[np.bool_]]
 ) -> npt.NDArray[np.int64]:
-    """Results (cycles, COLS) from the words of each cycle; meaningful from cycle LATENCY on, where `first` is set."""
+    """x, w: (cycles, COLS, ROWS) -> results (cycles, COLS), meaningful from cycle LATENCY on, where `first` is set."""
     sums = np.zeros((len(x), COLS), np.int64)
-    sums[LATENCY:] = np.einsum("tr,tcr->tc", x.astype(np.int64), w.astype(np.int64))[:-LATENCY]
+    sums[LATENCY:] = np.einsum("tcr,tcr->tc", x.astype(np.int64), w.astype(np.int64))[:-LATENCY]
     results = np.zeros_like(sums)
     acc = np.zeros(COLS, np.int64)
     for t, total in enumerate(sums):
@@ -45,10 +45,10 @@ def expected_results(
 
 def stimulus(rng: np.random.Generator) -> tuple[npt.NDArray[np.int8], npt.NDArray[np.int8], dict[str, Any]]:
     """Random words, a fifth of them at the ends of the range; controls with gaps, maxima in stretches."""
-    x = rng.integers(-128, 128, (CYCLES, ROWS), dtype=np.int8)
+    x = rng.integers(-128, 128, (CYCLES, COLS, ROWS), dtype=np.int8)
     w = rng.integers(-128, 128, (CYCLES, COLS, ROWS), dtype=np.int8)
     ends = rng.random(CYCLES) < 0.2
-    x[ends] = rng.choice(np.array([-128, 127], np.int8), (int(ends.sum()), 1))
+    x[ends] = rng.choice(np.array([-128, 127], np.int8), (int(ends.sum()), 1, 1))
     w[ends] = rng.choice(np.array([-128, 127], np.int8), (int(ends.sum()), 1, 1))
     controls = {
         "sum_valid": rng.random(CYCLES) < 0.8,
@@ -85,7 +85,7 @@ async def every_cycle(dut: Any, seed: int) -> None:
 async def long_sums(dut: Any) -> None:
     """Thousands of the largest product: no level of the tree or the accumulator is too narrow, up to int32's wrap."""
     Clock(dut.clk, CLOCK_NS, unit="ns", impl="gpi").start(start_high=False)
-    dut.x.value = int.from_bytes(bytes([0x80] * ROWS), "little")
+    dut.x.value = int.from_bytes(bytes([0x80] * (ROWS * COLS)), "little")
     dut.w.value = int.from_bytes(bytes([0x80] * (ROWS * COLS)), "little")
     for name in CONTROLS:
         getattr(dut, name).value = int(name in ("sum_valid", "sum_first"))

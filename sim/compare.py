@@ -29,17 +29,27 @@ class LayerComparison:
 
 
 def to_words(codes: Codes, placement: Placement, rows: int) -> Codes:
-    """(N, H, W, C) -> memory words (N, words, rows); channels that fill up a pixel's last word are zero."""
+    """(N, H, W, C) -> memory words (N, words, rows); what fills up a pixel's last word and a row is zero."""
+    if placement.patches:
+        codes = placement.patches.gather(codes)
     count, height, width, channels = codes.shape
-    pixels = np.zeros((count, height * width, placement.pixel_words * rows), np.int8)
-    pixels[..., :channels] = codes.reshape(count, height * width, channels)
-    return pixels.reshape(count, placement.words, rows)
+    lines = np.zeros((count, height, placement.row_words * rows), np.int8)
+    pixels = _pixels(lines, placement, rows, width)
+    pixels[..., :channels] = codes
+    return lines.reshape(count, placement.words, rows)
 
 
-def from_words(words: npt.NDArray[Item], shape: tuple[int, int, int]) -> npt.NDArray[Item]:
+def from_words(words: npt.NDArray[Item], placement: Placement, shape: tuple[int, int, int]) -> npt.NDArray[Item]:
     """Memory words (N, words, rows) -> (N, H, W, C)."""
     height, width, channels = shape
-    return words.reshape(len(words), height, width, -1)[..., :channels]
+    lines = words.reshape(len(words), height, -1)
+    return _pixels(lines, placement, words.shape[2], width)[..., :channels]
+
+
+def _pixels(lines: npt.NDArray[Item], placement: Placement, rows: int, width: int) -> npt.NDArray[Item]:
+    """Rows as bytes (N, H, bytes) -> a view of their pixels (N, H, W, bytes)."""
+    pixel = placement.pixel_words * rows
+    return lines[..., : width * pixel].reshape(*lines.shape[:2], width, pixel)
 
 
 def compare_layers(
@@ -59,7 +69,7 @@ def compare_layers(
         inside = (at >= 0) & (at < placement.words)
         memory, when = _replay(trace, mine[inside], at[inside], len(result.cycles), placement.words)
         tensor = network.tensors[layer.output]
-        got, cycle = from_words(memory, tensor.shape), from_words(when, tensor.shape)
+        got, cycle = from_words(memory, placement, tensor.shape), from_words(when, placement, tensor.shape)
         expected = golden[layer.output]
         unequal = (got != expected) | (cycle < 0)
         first = []
@@ -91,7 +101,7 @@ def _replay(
 def compare_outputs(network: Network, lowered: Lowered, golden: Codes, result: SimResult) -> LayerComparison:
     """The codes that left the output stream."""
     tensor = network.tensors[network.output.tensor]
-    got = from_words(result.outputs, tensor.shape)
+    got = from_words(result.outputs, lowered.plan.placements[tensor.name], tensor.shape)
     unequal = got != golden
     first = tuple(
         f"output of inference {w[0]} (h, w, c)={tuple(int(i) for i in w[1:])}: expected "

@@ -220,7 +220,9 @@ def run(args: argparse.Namespace) -> int:
     output = compare_outputs(network, exported.lowered, expected[last.name], result)
     layers = compare_layers(network, exported.lowered, expected, result) if check == "layers" else None
     written = make_report(model, args.sim, exported, result, output, layers)
-    out_codes = host_tail(network, source_codes(network, last.name, from_words(result.outputs, last.shape)))
+    out_codes = host_tail(
+        network, source_codes(network, last.name, from_words(result.outputs, places[last.name], last.shape))
+    )
     contents = npy(source_codes(network, first.name, on_chip)), npy(out_codes), json.dumps(written, indent=1).encode()
     export.write_files(dict(zip(RESULTS, contents, strict=True)), folder)
     out.print(report.result_table(written))

@@ -110,11 +110,13 @@ def run(
     walk = Walk(memory.copy(), defined)
     for index in range(header["jobs"]):
         at = isa.HEADER_WORDS + index * isa.DESCRIPTOR_WORDS
-        job = decode(isa.DESCRIPTOR, program[at : at + isa.DESCRIPTOR_WORDS])
-        assert job["opcode"] == isa.OPCODE_ACCUMULATE and not any(job[f"reserved{i}"] for i in range(4))
+        words = program[at : at + isa.DESCRIPTOR_WORDS]
+        job = decode(isa.LAYOUTS[words[0] & 0xFF], words)
+        assert not any(value for name, value in job.items() if name.startswith("reserved"))
         assert job["program_end"] == (index == header["jobs"] - 1) and job["layer"] < header["layers"]
         assert job["layer_end"] or not job["program_end"]
-        _job(walk, job, header, weights, params, config)
+        kind = _window_job if job["opcode"] == isa.OPCODE_WINDOW else _job
+        kind(walk, job, header, weights, params, config)
     used = max(max(words, default=0) for words in walk.reads.values())
     assert used < header["act_words"] <= config.act_depth
     return walk
@@ -148,11 +150,107 @@ def _job(
     beats = job["last_beat"] + 1
     assert beats <= config.beats
     assert (np.diff(last) + job["gap"] >= beats).all(), "a tile would overrun the drain"
-    _drain(walk, job, header, params, config, acc, [issued[i].ends for i in last])
-    cycles = len(issued) + job["gap"] * (len(last) - 1)
-    # memory 2, multiplier 3, tree, accumulator 1, requantise 11, and the drain's beats, the last of which is the write
-    depth = 2 + 3 + config.tree_levels + 1 + 11 + beats - 1
-    walk.layer_cycles[job["layer"]] = walk.layer_cycles.get(job["layer"], 0) + cycles + depth
+    _drain(walk, job, header, params, config, acc, [(*issued[i].ends, False) for i in last])
+    _count(walk, job, len(issued) + job["gap"] * (len(last) - 1), config)
+
+
+def _count(walk: Walk, job: Fields, issue: int, config: HwConfig) -> None:
+    """Adds a job's cycles to its layer. issue: from its first slot to its last."""
+    # memory 2, operands 1, multiplier 3, tree, accumulator 1, requantise 11, the drain's beats, the last one the write
+    depth = 2 + 1 + 3 + config.tree_levels + 1 + 11 + job["last_beat"]
+    walk.layer_cycles[job["layer"]] = walk.layer_cycles.get(job["layer"], 0) + issue + depth
+
+
+@dataclass
+class _Column:
+    """Three words that enter the window in one slot: bytes (3, rows), and whether anything wrote each."""
+
+    words: npt.NDArray[np.int8]
+    defined: npt.NDArray[np.bool_]
+
+
+def _window_job(
+    walk: Walk, job: Fields, header: Fields, weights: npt.NDArray[np.int8], params: list[int], config: HwConfig
+) -> None:
+    """A window job, slot by slot: a column enters, then the window meets a word of weights, or none."""
+    assert config.rows == config.cols == config.lanes >= 8 and job["last_beat"] == 0
+    address, x, y = job["act_base"], job["x0"], job["y0"]
+    nothing = _Column(np.zeros((3, config.rows), np.int8), np.ones((3, config.rows), bool))
+    window = [nothing] * 3  # oldest first
+    reads = walk.reads.setdefault(job["layer"], set())
+    accs: list[npt.NDArray[np.int64]] = []
+    ends: list[tuple[bool, bool, bool, bool]] = []
+    slots = 0
+
+    def read(step: str) -> None:
+        nonlocal address, x, y
+        column = _Column(np.full((3, config.rows), job["pad"], np.int8), np.ones((3, config.rows), bool))
+        for k in range(3):
+            if 0 <= x < job["map_w"] and 0 <= y + k < job["map_h"]:
+                word = (address + k * job["line_act"]) % config.act_depth
+                column.words[k], column.defined[k] = walk.memory[word], walk.defined[word]
+                reads.add(word)
+        window.append(column)
+        del window[0]
+        address += job[f"{step}_act"]
+        x = x + 1 if step == "column" else job["row_x"]
+        y = y + job["row_y"] if step == "row" else job["y0"] if step == "tile" else y
+
+    def meet(word: int, second: bool) -> npt.NDArray[np.int64]:
+        assert 0 <= word < header["wgt_words"], "a weight address outside the weights"
+        walk.weights_read.add(word)
+        taps = np.concatenate([column.words for column in window]).astype(np.int64)  # (9, rows): tap, channel
+        known = np.concatenate([column.defined for column in window])
+        place = [config.rows + r - 3 if second and config.rows + r < 9 else r for r in range(min(9, config.rows))]
+        w = weights[word].astype(np.int64)  # (cols, rows)
+        assert not w[:, len(place) :].any(), "a weight for a tap that the window does not have"
+        w = w[:, : len(place)]
+        assert not ((w.T != 0) & ~known[place]).any(), "a weight meets a byte that nothing wrote"
+        return (w.T * taps[place]).sum(axis=0)  # lane c takes channel c
+
+    weight, acc, pending = job["wgt_base"], np.zeros(config.cols, np.int64), False
+
+    def second_word() -> None:
+        nonlocal acc
+        acc = (acc << 8 if job["second_scales_up"] else acc) + meet(weight + 1, True)
+        accs.append(acc)
+
+    pixels = [
+        (t, oy, ox)
+        for t in range(job["tiles"] + 1)
+        for oy in range(job["height"] + 1)
+        for ox in range(job["width"] + 1)
+    ]
+    for index, (t, oy, ox) in enumerate(pixels):
+        kind = "job" if index == 0 else "row" if ox == 0 else "pixel"
+        count = job[f"{kind}_slots"]
+        columns = count if kind == "job" else job[f"{kind}_columns"]
+        assert 1 <= columns <= count
+        row_ends = ox == job["width"]
+        map_ends = row_ends and oy == job["height"]
+        for slot in range(count):
+            slots += 1
+            if slot < columns:
+                last = slot == columns - 1
+                read("tile" if last and map_ends else "row" if last and row_ends else "column")
+            if slot == 0 and pending:
+                second_word()
+                if index and pixels[index - 1][0] != t:
+                    weight += 2
+        acc = meet(weight, False)
+        ends.append((True, True, row_ends, map_ends))
+        if job["two_slots"]:
+            pending = True
+        else:
+            accs.append(acc)
+            weight += map_ends
+    if pending:  # the last pixel's second word, in a slot of its own
+        slots += 1
+        window.append(nothing)
+        del window[0]
+        second_word()
+    _drain(walk, job, header, params, config, np.array(accs), ends)
+    _count(walk, job, slots, config)
 
 
 def _drain(
@@ -162,12 +260,14 @@ def _drain(
     params: list[int],
     config: HwConfig,
     acc: npt.NDArray[np.int64],
-    ends: list[tuple[bool, bool, bool]],
+    ends: list[tuple[bool, bool, bool, bool]],
 ) -> None:
+    """ends: whether the tile is the first word's last one, the last of its pixel, row, and of a window job's map."""
     pixel = job["out_base"]
-    param, address, group, left = job["prm_base"], pixel, job["out_group"], job["out_groups"]
+    first_param = job["prm_base"]
+    param, address, group, left = first_param, pixel, job["out_group"], job["out_groups"]
     writes = walk.writes.setdefault(job["layer"], [])
-    for tile, (_, pixel_last, row_last) in zip(acc, ends, strict=True):
+    for tile, (_, pixel_last, row_last, map_last) in zip(acc, ends, strict=True):
         for beat in range(job["last_beat"] + 1):
             assert param < header["prm_words"], "a parameter address outside the parameters"
             walk.params_read.add(param)
@@ -183,8 +283,9 @@ def _drain(
             if group == config.groups_per_word:
                 address, group = address + 1, 0
         if pixel_last:
-            pixel += job["out_oy"] if row_last else job["out_ox"]
-            param, address, group, left = job["prm_base"], pixel, job["out_group"], job["out_groups"]
+            pixel += job["out_tile"] if map_last else job["out_oy"] if row_last else job["out_ox"]
+            first_param += job["last_beat"] + 1 if map_last else 0
+            param, address, group, left = first_param, pixel, job["out_group"], job["out_groups"]
 
 
 def _codes(acc: npt.NDArray[np.int64], params: list[int], job: Fields) -> npt.NDArray[np.int8]:

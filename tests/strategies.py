@@ -19,7 +19,10 @@ RUNTIMES = ("fbgemm", "fbgemm", "ort", "tflite-ref", "exact")
 
 @st.composite
 def configs(draw: st.DrawFn) -> HwConfig:
-    """1x2 to 9x9, and two long ones; any legal number of requantise lanes."""
+    """1x2 to 9x9, and some larger ones; any legal number of requantise lanes, and often those that make a window."""
+    if draw(st.integers(0, 2)) == 0:
+        side = draw(st.sampled_from([8, 8, 9, 16]))
+        return HwConfig(side, side, side)
     rows, cols = draw(
         st.one_of(
             st.tuples(st.integers(1, 9), st.integers(1, 9)).filter(lambda pair: pair != (1, 1)),
@@ -88,20 +91,20 @@ def _output_scale(source: ir.Quant, weights: ir.Weights) -> float:
 
 
 def _window(
-    draw: st.DrawFn, shape: tuple[int, int, int], dilated: bool = True, beyond: bool = False
+    draw: st.DrawFn, shape: tuple[int, int, int], dilated: bool = True, beyond: bool = False, most: int = 4
 ) -> tuple[tuple[int, int], tuple[int, int], tuple[int, int, int, int], tuple[int, int]]:
-    """kernel, stride, padding, dilation that fit the map. beyond: some windows may lie wholly in the padding."""
-    side = st.integers(1, 4)
+    """kernel up to `most`, stride, padding, dilation that fit. beyond: some windows may lie wholly in the padding."""
+    side = st.integers(1, most)
     kernel = (draw(side), draw(side))
     dilation = (draw(st.integers(1, 3)), draw(st.integers(1, 3))) if dilated and draw(st.booleans()) else (1, 1)
     stride = (draw(st.integers(1, 3)), draw(st.integers(1, 3)))
     padding = [0, 0, 0, 0]
     for axis in (0, 1):
         span = dilation[axis] * (kernel[axis] - 1) + 1
-        most = span - 1 + int(beyond)
-        padding[2 * axis] = draw(st.integers(0, min(most, 3)))
+        widest = span - 1 + int(beyond)
+        padding[2 * axis] = draw(st.integers(0, min(widest, 3)))
         need = max(0, span - shape[axis] - padding[2 * axis])
-        padding[2 * axis + 1] = draw(st.integers(need, max(need, min(most, 3))))
+        padding[2 * axis + 1] = draw(st.integers(need, max(need, min(widest, 3))))
     return kernel, stride, (padding[0], padding[1], padding[2], padding[3]), dilation
 
 
@@ -111,7 +114,8 @@ class _Builder:
     def __init__(self, draw: st.DrawFn, match: str, channels: int, side: int) -> None:
         self.draw, self.match, self.channels = draw, match, channels
         sizes = st.integers(1, side)
-        shape = (draw(sizes), draw(sizes), draw(st.integers(1, channels)))
+        depth = draw(st.one_of(st.integers(1, channels), st.sampled_from([n for n in (1, 8, 16) if n <= channels])))
+        shape = (draw(sizes), draw(sizes), depth)
         dtype: ir.Dtype | None = "int8" if match == "tflite-ref" else None
         self.tensors = {"t0": ir.Tensor("t0", shape, _quant(draw, 0.02, dtype))}
         self.nodes: list[ir.AnyNode] = []
@@ -135,6 +139,17 @@ class _Builder:
         node = ir.Conv2d(*common, weights, stride, padding, dilation, groups, _clamp(draw, quant))
         height, width = ir.window_shape(source.shape, kernel, stride, padding, dilation)
         return node, (height, width, out), quant
+
+    def _depthwise(self, common: tuple[str, tuple[str], str], source: ir.Tensor) -> tuple[ir.AnyNode, object, ir.Quant]:
+        """What a window can take: kernels up to 3x3, no dilation, int8 weights."""
+        draw, channels = self.draw, source.shape[2]
+        kernel, stride, padding, _ = _window(draw, source.shape, dilated=False, most=3)
+        codes = np.random.default_rng(draw(st.integers(0, 1 << 30))).integers(-128, 128, (channels, *kernel, 1))
+        scale, zero = np.full(channels, 0.01, f32), np.zeros(channels, np.int32)
+        weights = ir.Weights(codes.astype(np.int16), scale, zero, None, False, False)
+        quant = self._target(source.quant, weights)
+        node = ir.Conv2d(*common, weights, stride, padding, (1, 1), channels, _clamp(draw, quant))
+        return node, (*ir.window_shape(source.shape, kernel, stride, padding), channels), quant
 
     def _linear(self, common: tuple[str, tuple[str], str], source: ir.Tensor) -> tuple[ir.AnyNode, object, ir.Quant]:
         out = self.draw(st.integers(1, self.channels))
@@ -188,7 +203,7 @@ def graphs(
     """1 to `layers` layers on maps up to side x side with up to `channels` channels. adds: residual adds too."""
     builder = _Builder(draw, match or draw(st.sampled_from(RUNTIMES)), channels, side)
     for _ in range(draw(st.integers(1, layers))):
-        ops = ["conv", "conv", "conv", "linear", "maximum", "average", "clamp"]
+        ops = ["conv", "conv", "depthwise", "depthwise", "linear", "maximum", "average", "clamp"]
         # only TFLite's runtimes have a formula for it
         ops += ["add"] * 3 * (adds and builder.match == "tflite-ref")
         builder.add(draw(st.sampled_from(ops)))

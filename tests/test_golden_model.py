@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from pyexport import golden, ir, quantise
 from pyexport.hwconfig import HwConfig
 from pyexport.lower import lower
-from sim.compare import to_words
+from sim.compare import from_words
 from tests import program_walk, slow_reference
 from tests.rtl_network import prepare
 from tests.strategies import configs, graphs
@@ -83,6 +83,7 @@ def test_program_against_golden_model(graph: ir.Graph, config: HwConfig) -> None
         expected = {
             (word, group)
             for word in range(writes.base, writes.base + writes.words)
+            if (word - writes.base) % writes.row_words < network.tensors[layer.output].shape[1] * writes.pixel_words
             for group in range(config.groups_per_word)
         }
         assert len(walk.writes[i]) == len(set(walk.writes[i])), "a byte is written twice"
@@ -91,11 +92,9 @@ def test_program_against_golden_model(graph: ir.Graph, config: HwConfig) -> None
     assert walk.params_read == set(range(len(lowered.params) // lowered.config.lanes)), (
         "a parameter word is stored and never read"
     )
-    target = places[network.output.tensor]
-    channels = network.tensors[target_name := network.output.tensor].shape[2]
-    got = walk.memory[target.base : target.base + target.words].reshape(-1, target.pixel_words * config.rows)
-    want = to_words(prepared.codes[target_name], target, config.rows)[0].reshape(got.shape)
-    assert (got[:, :channels] == want[:, :channels]).all()
+    target, output = places[network.output.tensor], network.tensors[network.output.tensor]
+    got = from_words(walk.memory[None, target.base : target.base + target.words], target, output.shape)
+    assert (got == prepared.codes[output.name]).all()
 
 
 @settings(COMMON, max_examples=150)
@@ -103,7 +102,7 @@ def test_program_against_golden_model(graph: ir.Graph, config: HwConfig) -> None
 def test_live_tensors_never_overlap(graph: ir.Graph, rows: int) -> None:
     """A tensor lives from the layer that writes it to the last that reads it; the host's are the first and last."""
     network = quantise.quantise(graph)
-    placements = lower(network, HwConfig(rows, 2 if rows == 1 else rows, 1)).plan.placements
+    placements = lower(network, HwConfig(rows, 2 if rows == 1 else rows, rows)).plan.placements
     alive: dict[str, set[int]] = {network.input.tensor: {-1}}
     for i, layer in enumerate(network.layers):
         alive.setdefault(layer.output, set()).add(i)
@@ -114,8 +113,9 @@ def test_live_tensors_never_overlap(graph: ir.Graph, rows: int) -> None:
     names = list(alive)
     for i, one in enumerate(names):
         place = placements[one]
-        height, width, channels = network.tensors[one].shape
-        assert place.words == height * width * -(-channels // rows)
+        height, width, channels = place.patches.shape if place.patches else network.tensors[one].shape
+        assert place.pixel_words == -(-channels // rows) and place.words == height * place.row_words
+        assert place.row_words - width * place.pixel_words in (0, 1)
         for other in names[i + 1 :]:
             if alive[one] & alive[other]:
                 there = placements[other]

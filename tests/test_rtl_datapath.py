@@ -47,6 +47,13 @@ def test_address_gen(sim: str, act: int, wgt: int) -> None:
     run_bench(sim, "address_gen", "sim.bench_address_gen", [RTL / "address_gen.v"], parameters, f"address_{act}_{wgt}")
 
 
+@pytest.mark.parametrize(("sim", "act", "wgt"), [("icarus", 12, 10), ("icarus", 3, 24), ("verilator", 9, 8)])
+def test_window_gen(sim: str, act: int, wgt: int) -> None:
+    _need(sim)
+    parameters: dict[str, int | str] = {"ACT_ADDR": act, "WGT_ADDR": wgt}
+    run_bench(sim, "window_gen", "sim.bench_window_gen", [RTL / "window_gen.v"], parameters, f"window_{act}_{wgt}")
+
+
 def test_program_fetch() -> None:
     _need("icarus")
     run_bench("icarus", "program_fetch", "sim.bench_program_fetch", [RTL / "program_fetch.v"], {"PRG_ADDR": 7}, "fetch")

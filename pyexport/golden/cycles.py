@@ -2,7 +2,8 @@
 
 The array takes one activation word a cycle. A tile (one output pixel, `cols` channels) takes as many cycles as its
 window has words, and at least as many as its drain has beats. A layer is one job, or several where the channel groups
-do not advance evenly from tile to tile. A job ends a fixed number of cycles after its last word.
+do not advance evenly from tile to tile. A job ends a fixed number of cycles after its last word. Depthwise layers and
+adds on a square array take a slot for each word of weights or each new column of the window (`_window_slots`).
 """
 
 from __future__ import annotations
@@ -10,9 +11,9 @@ from __future__ import annotations
 from pyexport.hwconfig import HwConfig
 from pyexport.qlayers import Network, QLayer
 
-# From the last word issued to the next job's first word: memory 2, multiplier 3, accumulator 1, requantise 11 and the
-# write; the adder tree and the drain's beats come on top.
-PIPELINE = 17
+# From the last word issued to the next job's first word: memory 2, operands 1, multiplier 3, accumulator 1,
+# requantise 11 and the write; the adder tree and the drain's beats come on top.
+PIPELINE = 18
 
 
 def tile_channels(layer: QLayer, out_channels: int, config: HwConfig) -> int:
@@ -42,21 +43,87 @@ def tile_words(layer: QLayer, in_channels: int, out_channels: int, config: HwCon
 def layer_cycles(layer: QLayer, network: Network, config: HwConfig) -> int:
     """Cycles from the layer's first word issued to its last code written."""
     source, target = network.tensors[layer.input], network.tensors[layer.output]
-    tiles = tile_words(layer, source.shape[2], target.shape[2], config)
+    overhead = PIPELINE - 1 + config.tree_levels
+    if _uses_window(layer, network, config):
+        return _window_slots(layer, source.shape, target.shape, config) + overhead + 1
+    channels, taps = source.shape[2], layer.kernel[0] * layer.kernel[1]
+    if _reads_patches(layer, network, config):
+        channels, taps = taps * channels, 1
+    tiles = tile_words(layer, channels, target.shape[2], config)
     words = max(end - start for start, end in tiles)
-    pixel_words = -(-source.shape[2] // config.rows)
+    pixel_words = -(-channels // config.rows)
     passes = 2 if layer.wide else 1
     if layer.second is not None:  # both operands, once for each base-256 digit of the factors
-        passes = 2 * (2 if max(map(abs, layer.factors)) <= 127 * 257 else 3)
-    issue = passes * layer.kernel[0] * layer.kernel[1] * words
+        passes = 2 * (2 if _two_digits(layer) else 3)
+    issue = passes * taps * words
     beats = tile_channels(layer, target.shape[2], config) // config.lanes
-    overhead = PIPELINE - 1 + config.tree_levels + beats
     pixels = target.shape[0] * target.shape[1]
     total = 0
     for count in _runs([min(start, pixel_words - words) for start, _ in tiles]):
         jobs_tiles = pixels * count
-        total += jobs_tiles * issue + (jobs_tiles - 1) * max(0, beats - issue) + overhead
+        total += jobs_tiles * issue + (jobs_tiles - 1) * max(0, beats - issue) + overhead + beats
     return total
+
+
+def _reads_patches(layer: QLayer, network: Network, config: HwConfig) -> bool:
+    """Whether the frame holds this layer's windows: fewer words to read, and at most four times the words to hold."""
+    name = network.input.tensor
+    alone = sum(name in other.inputs for other in network.layers) == 1 and name != network.output.tensor
+    if layer.input != name or not alone or layer.weights is None or layer.groups > 1:
+        return False
+    height, width, channels = network.tensors[name].shape
+    out_h, out_w, _ = network.tensors[layer.output].shape
+    taps, pixel = layer.kernel[0] * layer.kernel[1], -(-channels // config.rows)
+    patch = -(-taps * channels // config.rows)
+    return patch < taps * pixel and out_h * out_w * patch <= 4 * height * width * pixel
+
+
+def _two_digits(layer: QLayer) -> bool:
+    return max(map(abs, layer.factors)) <= 127 * 257
+
+
+def _uses_window(layer: QLayer, network: Network, config: HwConfig) -> bool:
+    """Whether lanes see their own channel's 3x3 window: depthwise up to 3x3, and adds of two tensors laid out alike."""
+    if not (config.rows == config.cols == config.lanes >= 8):
+        return False
+    channels = network.tensors[layer.input].shape[2]
+    if layer.second is not None:
+        odd = {other.input for other in network.layers if other.second is None and _uses_window(other, network, config)}
+        return (
+            _added_at_once(layer)
+            and channels % config.rows == 0
+            and (layer.input in odd) == (layer.second in odd)
+            and all(len(_added_to(name, network)) < 4 for name in layer.inputs)
+        )
+    if layer.weights is None or layer.wide or channels == 1:
+        return False
+    depthwise = layer.groups == channels == layer.weights.shape[0]
+    return depthwise and max(layer.kernel) <= 3 and layer.dilation == (1, 1) and max(layer.stride) < 256
+
+
+def _added_at_once(layer: QLayer) -> bool:
+    return layer.second is not None and layer.second != layer.input and _two_digits(layer)
+
+
+def _added_to(name: str, network: Network) -> set[str]:
+    """The tensors that other operands of adds with this tensor are."""
+    pairs = [layer.inputs for layer in network.layers if _added_at_once(layer) and name in layer.inputs]
+    return {other for pair in pairs for other in pair if other != name}
+
+
+def _window_slots(layer: QLayer, source: tuple[int, int, int], target: tuple[int, int, int], config: HwConfig) -> int:
+    """A pixel takes a slot for each word of weights, or for each column that it reads, whichever is more."""
+    height, width, channels = target
+    words = -(-channels // config.rows)
+    if layer.second is not None:
+        return 2 * height * width * words
+    weights = 1 if config.rows >= 9 else 2
+    columns, stride, left = layer.kernel[1], layer.stride[1], layer.padding[2]
+    beyond = (width - 1) * stride - left + columns - source[1]  # columns right of the map
+    lead = columns - min(left, max(0, beyond), columns - 1)  # pads serve the next row too
+    rows = words * height
+    slots = columns + (rows - 1) * max(lead, weights) + rows * (width - 1) * max(stride, weights)
+    return slots + weights - 1
 
 
 def _runs(starts: list[int]) -> list[int]:

@@ -1,0 +1,80 @@
+// SPDX-License-Identifier: Apache-2.0
+// Activation memory: one write port with an enable per group of bytes, read ports with latency 2.
+//
+// With WINDOW it has three read ports. Its words are dealt out to four banks, bank = address mod 4; words that are read in
+// one cycle lie in different banks, which the exporter sees to. Where two ports ask the same bank, the lower port is right
+// and the other one's word is not used. Without WINDOW there is one bank and one port.
+// A word must not be read in the cycle that writes it.
+
+`resetall
+`default_nettype none
+
+module activation_memory #(
+    // 1: three read ports
+    parameter WINDOW = 0,
+    // bytes of a word
+    parameter ROWS = 8,
+    // bytes that one write enable covers
+    parameter LANES = 8,
+    // words, 8 at least with WINDOW
+    parameter DEPTH = 4096,
+    // address bits
+    parameter ADDR = 12
+) (
+    input  wire                                  clk,
+    input  wire [ROWS/LANES-1:0]                 write_enable,
+    input  wire [ADDR-1:0]                       write_addr,
+    input  wire [8*ROWS-1:0]                     write_data,
+    // port k at [ADDR*k +: ADDR]
+    input  wire [ADDR*(WINDOW ? 3 : 1)-1:0]      read_addr,
+    // port k at [8*ROWS*k +: 8*ROWS]
+    output wire [8*ROWS*(WINDOW ? 3 : 1)-1:0]    read_data
+);
+
+    generate
+        if (WINDOW == 0) begin : gen_flat
+            ram #(.WIDTH(8 * ROWS), .SLICE(8 * LANES), .DEPTH(DEPTH), .ADDR(ADDR)) memory (
+                .clk          (clk),
+                .write_enable (write_enable),
+                .write_addr   (write_addr),
+                .write_data   (write_data),
+                .read_addr    (read_addr),
+                .read_data    (read_data)
+            );
+        end else begin : gen_banks
+            localparam BANK_DEPTH = (DEPTH + 3) / 4;
+            wire [4*8*ROWS-1:0]  bank_data;
+            wire [5:0]           number;   // bank of each port, when its word is there
+            genvar k;
+            genvar b;
+
+            for (k = 0; k < 3; k = k + 1) begin : gen_port
+                delay #(.WIDTH(2), .CYCLES(2)) delay_number (
+                    .clk (clk),
+                    .rst (1'b0),
+                    .in  (read_addr[ADDR*k +: 2]),
+                    .out (number[2*k +: 2])
+                );
+                assign read_data[8*ROWS*k +: 8*ROWS] = bank_data[8*ROWS*number[2*k +: 2] +: 8*ROWS];
+            end
+
+            for (b = 0; b < 4; b = b + 1) begin : gen_bank
+                wire first  = (read_addr[1:0] == b);
+                wire second = (read_addr[ADDR +: 2] == b);
+                ram #(.WIDTH(8 * ROWS), .SLICE(8 * LANES), .DEPTH(BANK_DEPTH), .ADDR(ADDR - 2)) memory (
+                    .clk          (clk),
+                    .write_enable ((write_addr[1:0] == b) ? write_enable : {ROWS/LANES{1'b0}}),
+                    .write_addr   (write_addr[ADDR-1:2]),
+                    .write_data   (write_data),
+                    .read_addr    (first  ? read_addr[2 +: ADDR-2]
+                                   : second ? read_addr[ADDR+2 +: ADDR-2]
+                                   : read_addr[2*ADDR+2 +: ADDR-2]),
+                    .read_data    (bank_data[8*ROWS*b +: 8*ROWS])
+                );
+            end
+        end
+    endgenerate
+
+endmodule
+
+`resetall
