@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from rich.status import Status
 from rich.table import Table
 
 from pyexport import export, golden, hwconfig, images, ir, lower, quantise, readers, report
@@ -157,23 +158,23 @@ def measure(name: str, candidate: Candidate, lowered: lower.Lowered, folder: Pat
 
 
 def measure_array(
-    array: str, candidates: dict[str, Candidate], folder: Path, status: Any
+    config: HwConfig, candidates: dict[str, Candidate], folder: Path, status: Status
 ) -> tuple[list[dict[str, Any]], str]:
     """All networks on one array, on one build; and a line on the simulation's speed."""
-    config = hwconfig.for_array(*hwconfig.parse_array(array))
     needed = [lower.with_depths(lower.lower(each.network, config)).config for each in candidates.values()]
     shared = common(needed)
-    status.update(f"building the simulator of {array}")
+    status.update(f"building the simulator of {config.array}")
     built = build("verilator", shared, False)
     rows, cycles, seconds = [], 0, 0.0
     for name, candidate in candidates.items():
-        status.update(f"{name} on {array}")
+        status.update(f"{name} on {config.array}")
         ready = lower.with_depths(lower.lower(candidate.network, shared), shared)
-        row, result = measure(name, candidate, ready, folder / f"{name}_{array}")
+        row, result = measure(name, candidate, ready, folder / f"{name}_{config.array}")
         rows.append(row)
         cycles += result.times[-1].last_out
         seconds += result.seconds
-    return rows, f"{array}: {cycles / seconds:,.0f} cycles a second, simulator built in {build_seconds(built):.1f} s"
+    speed = f"{cycles:,} cycles at {cycles / seconds:,.0f} a second, simulator built in {build_seconds(built):.1f} s"
+    return rows, f"{config.array}: {speed}"
 
 
 def result_table(rows: list[dict[str, Any]]) -> Table:
@@ -236,15 +237,16 @@ def main(argv: list[str] | None = None) -> int:
     speeds = []
     try:
         export.write_files({}, folder)  # says at once where a folder cannot be written
+        arrays = [hwconfig.for_array(*hwconfig.parse_array(array)) for array in args.arrays.split(",")]
         candidates = networks(args.models)
         if args.networks:
             unknown = set(args.networks.split(",")) - set(candidates)
             if unknown:
                 raise IntactError(f"--networks: {', '.join(sorted(unknown))}: there are {', '.join(candidates)}")
             candidates = {name: candidates[name] for name in args.networks.split(",")}
-        for array in args.arrays.split(","):
-            with out.status(array) as status:
-                measured, speed = measure_array(array, candidates, folder, status)
+        for config in arrays:
+            with out.status(config.array) as status:
+                measured, speed = measure_array(config, candidates, folder, status)
             rows += measured
             speeds.append(speed)
         order = list(candidates)
