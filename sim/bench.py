@@ -2,7 +2,7 @@
 
     .venv/bin/python sim/bench.py [--arrays 8x8,16x4,...] [--layers 8x8,...] [--models FOLDER] [--clock MHZ] [--out DIR]
 
-Prints tables and writes DIR/bench.json (docs/benchmarks.md). Every code and every cycle count is compared on the way.
+Prints tables and writes DIR/bench.json (docs/benchmarks.md). Output codes and cycle counts are compared on the way.
 """
 
 from __future__ import annotations
