@@ -9,11 +9,13 @@
 ##! CHECK=WHAT          sim: layers: compare every layer's memory; output: the last one only (default: by the model's size)
 ##! WAVES=1             sim: write a waveform of the run
 ##! OUT=DIR             sim, bench, bitstream: where the results go (default: a folder in build/; bitstream: inside the checkout)
-##! MODELS=FOLDER       bench: published .tflite files to measure too
+##! MODELS=FOLDER       bench: .tflite files: published ones in place of random weights, others too
+##! ARRAYS=RxC,RxC      bench: the arrays to measure (default: 4x4,8x8,16x4,16x16)
+##! CLOCK=MHZ           bench: for latencies and rates in seconds (default: 100)
 ##! BOARD=NAME          bitstream: the board, a folder of constraints/ (default: ulx3s)
 ##! PYTHON=COMMAND      the Python to build .venv with (default: the first of 3.11 or later that is found)
 ##! TORCH_INDEX=URL     setup, model, test: where the CPU build of torch comes from (default: PyTorch's own index)
-VARIABLES := MODEL MODELS SIM INPUT ARRAY MATCH EXPORT_ARGS CHECK WAVES OUT BOARD PYTHON TORCH_INDEX
+VARIABLES := MODEL MODELS ARRAYS CLOCK SIM INPUT ARRAY MATCH EXPORT_ARGS CHECK WAVES OUT BOARD PYTHON TORCH_INDEX
 
 # Values reach the recipes through the environment and are quoted there by the shell, so that spaces, quotes and dollar
 # signs in a path are only characters: $(value) keeps make itself from expanding them.
@@ -50,9 +52,10 @@ lint: ## check style, types and the Verilog (ruff, mypy, Verilator, Icarus, Yosy
 	@scripts/setup.sh lint
 	@$(PY) scripts/lint.py
 
-bench: ## measure utilisation and cycles of a few networks and arrays
+bench: ## measure cycles, utilisation and rate of the MLPerf Tiny networks on several arrays
 	@scripts/setup.sh sim
-	@$(PY) sim/bench.py $${MODELS:+--models "$$MODELS"} $${OUT:+--out "$$OUT"}
+	@$(PY) sim/bench.py $${MODELS:+--models "$$MODELS"} $${ARRAYS:+--arrays "$$ARRAYS"} $${CLOCK:+--clock "$$CLOCK"} \
+		$${OUT:+--out "$$OUT"}
 
 model: ## train and quantise the demo network (needs torch): models/digits.py
 	@scripts/setup.sh model

@@ -1,7 +1,8 @@
 """cocotb: runs a whole network on sim/intact_sim.v, once per input frame, and notes the core's own cycle counters.
 
-Environment: INTACT_JOB, a JSON file with {frames, layers, expected_cycles, results}. The codes are compared afterwards
-by sim/compare.py from the files that the design wrote.
+Environment: INTACT_JOB, a JSON file with {frames, frame_words, layers, expected_cycles, back_to_back, results}. With
+back_to_back the core starts by itself with every frame, and only the last run's counters are read. The codes are
+compared afterwards by sim/compare.py from the files that the design wrote.
 """
 
 from __future__ import annotations
@@ -14,12 +15,12 @@ from typing import Any
 import cocotb
 from cocotb.clock import Clock
 from cocotb.handle import SimHandleBase
-from cocotb.triggers import ClockCycles, First, RisingEdge, Timer
+from cocotb.triggers import ClockCycles, FallingEdge, First, RisingEdge, Timer
 
 from pyexport.isa import ERRORS, REGISTERS
 from sim.host import Host
 
-START, CLEAR, IRQ_ENABLE = 1 << 0, 1 << 2, 1 << 9
+START, CLEAR, AUTO_START, IRQ_ENABLE = 1 << 0, 1 << 2, 1 << 8, 1 << 9
 IDLE, OUTPUT_PENDING, ERROR = 1 << 0, 1 << 3, 1 << 5
 CLOCK_NS = 10
 
@@ -28,12 +29,19 @@ CLOCK_NS = 10
 async def network(dut: Any) -> None:
     job: dict[str, Any] = json.loads(Path(os.environ["INTACT_JOB"]).read_text())
     host = await start(dut)
-    runs = []
+    limit = 4 * job["expected_cycles"] + 4 * job["frame_words"] + 10_000
+    back_to_back = job["back_to_back"]
+    runs: list[dict[str, Any]] = []
+    if back_to_back:
+        await host.write("CTRL", AUTO_START | IRQ_ENABLE)
     for frame in range(job["frames"]):
-        await host.write("CTRL", START | IRQ_ENABLE)
-        limit = 4 * job["expected_cycles"] + 4 * job["frame_words"] + 10_000
+        if not back_to_back:
+            await host.write("CTRL", START | IRQ_ENABLE)
         if not dut.irq.value:
             await First(RisingEdge(dut.irq), Timer(limit * CLOCK_NS, unit="ns"))
+        if back_to_back and frame + 1 < job["frames"] and dut.irq.value:
+            await First(FallingEdge(dut.irq), Timer(limit * CLOCK_NS, unit="ns"))  # the next run began
+            continue
         status = await host.read("STATUS")
         if status & ERROR:
             code = status >> 8 & 0xFF
@@ -41,12 +49,13 @@ async def network(dut: Any) -> None:
             raise AssertionError(f"the core stopped at descriptor {status >> 16} with error {code}: {meaning}")
         assert dut.irq.value, f"frame {frame}: not done after {limit} cycles, status {status:#x}"
         ends = []
-        for layer in range(job["layers"] if frame == 0 else 0):
+        for layer in range(job["layers"] if not runs else 0):
             await host.write("LAYER_INDEX", layer)
             ends.append(await host.read("LAYER_CYCLES"))
         runs.append({"cycles": await host.read("CYCLES"), "layer_ends": ends})
         await settle(dut, host, OUTPUT_PENDING, 0, limit)
-        await host.write("CTRL", CLEAR | IRQ_ENABLE)
+        if not back_to_back:
+            await host.write("CTRL", CLEAR | IRQ_ENABLE)
     Path(job["results"]).write_text(json.dumps(runs))
 
 

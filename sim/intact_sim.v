@@ -3,7 +3,9 @@
 // words and every write to activation memory go to files. The host registers stay ports.
 //
 // Plusargs: +frames=FILE input words, one hex word a line; +outputs=FILE; +trace=FILE (optional) one line a write:
-// run, cycle within the run, address, enabled groups, data.
+// run, cycle within the run, address, enabled groups, data. +timeline=FILE, decimal: `first_in`, `last_in`, `start`, `done`
+// and `last_out` with the clock cycle since reset, for each frame; `layer` with its number and how many of its cycles were
+// spent on words, gaps between words, draining a job's last word, and waiting for a job.
 
 `resetall
 `default_nettype none
@@ -96,6 +98,7 @@ module intact_sim #(
     integer frames;
     integer outputs;
     integer trace;
+    integer timeline;
     integer got;
     reg [8*ROWS-1:0] word;
 
@@ -103,9 +106,11 @@ module intact_sim #(
         frames = 0;
         outputs = 0;
         trace = 0;
+        timeline = 0;
         if ($value$plusargs("frames=%s", name)) frames = $fopen(name, "r");
         if ($value$plusargs("outputs=%s", name)) outputs = $fopen(name, "w");
         if ($value$plusargs("trace=%s", name)) trace = $fopen(name, "w");
+        if ($value$plusargs("timeline=%s", name)) timeline = $fopen(name, "w");
         in_valid = 1'b0;
         in_index = 24'd0;
     end
@@ -121,6 +126,40 @@ module intact_sim #(
         if (!rst && out_valid && outputs != 0) $fwrite(outputs, "%h %h\n", out_last, out_data);
         if (!rst && |core.drain_enable && trace != 0)
             $fwrite(trace, "%h %h %h %h %h\n", core.runs, core.cycles, core.drain_addr, core.drain_enable, core.drain_data);
+    end
+
+    // ---- when frames come and go, and what each layer's cycles are spent on ----
+    reg  [31:0] now;
+    reg         begun;   // the job has issued a word and its last one has not drained
+    reg         fresh;   // the cycle before ended a layer
+    reg  [31:0] words;
+    reg  [31:0] gaps;
+    reg  [31:0] drains;
+    reg  [31:0] waits;
+    wire        run_start  = core.job_start & (core.cycles == 32'd0);
+    wire        restart    = run_start | fresh;
+    wire [31:0] words_now  = (restart ? 32'd0 : words) + {31'd0, core.issue};
+    wire [31:0] gaps_now   = (restart ? 32'd0 : gaps) + {31'd0, ~core.issue & begun & core.go};
+    wire [31:0] drains_now = (restart ? 32'd0 : drains) + {31'd0, ~core.issue & begun & ~core.go};
+    wire [31:0] waits_now  = (restart ? 32'd0 : waits) + {31'd0, ~core.issue & ~begun};
+
+    always @(posedge clk) begin
+        now    <= rst ? 32'd0 : now + 32'd1;
+        begun  <= ~rst & (core.issue | (begun & ~core.job_done));
+        fresh  <= core.layer_write;
+        words  <= words_now;
+        gaps   <= gaps_now;
+        drains <= drains_now;
+        waits  <= waits_now;
+        if (!rst && timeline != 0) begin
+            if (in_valid && in_ready && in_index == 24'd0) $fwrite(timeline, "first_in %0d\n", now);
+            if (in_valid && in_ready && in_index + 24'd1 == in_words) $fwrite(timeline, "last_in %0d\n", now);
+            if (run_start) $fwrite(timeline, "start %0d\n", now);
+            if (core.layer_write)
+                $fwrite(timeline, "layer %0d %0d %0d %0d %0d\n", core.layer_addr, words_now, gaps_now, drains_now, waits_now);
+            if (core.out_start) $fwrite(timeline, "done %0d\n", now);
+            if (out_valid && out_last) $fwrite(timeline, "last_out %0d\n", now);
+        end
     end
 
 endmodule

@@ -28,6 +28,7 @@ from sim.runner import ROOT, get_runner, rtl_sources, simulator_missing
 
 BUILDS = ROOT / "build" / "sim"
 TOP = "intact_sim"
+SECONDS = "seconds"  # file of a build: how long it took
 MEMORY_FILES = ("program.mem", "weights.mem", "params.mem")
 
 
@@ -43,10 +44,33 @@ class Trace:
 
 
 @dataclass(frozen=True)
+class LayerParts:
+    """What a layer's cycles were spent on: words that the array took, gaps between words, draining, and waiting."""
+
+    words: int
+    gaps: int
+    drain: int
+    waits: int
+
+
+@dataclass(frozen=True)
+class RunTimes:
+    """Clock cycles since reset: first and last input word taken, first issue, done, last output word gone."""
+
+    first_in: int
+    last_in: int
+    start: int
+    done: int
+    last_out: int
+    layers: tuple[LayerParts, ...]
+
+
+@dataclass(frozen=True)
 class SimResult:
     """outputs: int8 (N, words, rows).  cycles: per run.  layer_ends: first run's cycle at the end of each layer.
 
-    seconds: wall time of the simulation without its build.
+    Back to back, cycles and layer_ends hold the last run alone.
+    times: of every run.  seconds: wall time of the simulation without its build.
     """
 
     outputs: npt.NDArray[np.int8]
@@ -55,6 +79,7 @@ class SimResult:
     trace: Trace | None
     waveform: Path | None
     seconds: float
+    times: tuple[RunTimes, ...] = ()
 
 
 def build(sim: str, config: HwConfig, waves: bool) -> Path:
@@ -75,6 +100,7 @@ def build(sim: str, config: HwConfig, waves: bool) -> Path:
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     log = folder / "build.log"
+    began = time.monotonic()
     runner = get_runner(sim, private=True)
     extra = ["-Wall", "-O3", "--x-assign", "fast", "--x-initial", "fast", "-CFLAGS", "-O2"]
     with log.open("w") as stream, _output_to(stream):
@@ -93,8 +119,14 @@ def build(sim: str, config: HwConfig, waves: bool) -> Path:
             )
         except (SystemExit, subprocess.CalledProcessError, RuntimeError) as error:
             raise IntactError(f"building the {sim} simulation of {config.array} failed ({error}); see {log}") from error
+    (folder / SECONDS).write_text(f"{time.monotonic() - began:.1f}")
     stamp.write_text(key.hexdigest())
     return folder
+
+
+def build_seconds(folder: Path) -> float:
+    """How long the build in `folder` took when it was made."""
+    return float((folder / SECONDS).read_text())
 
 
 def _version(sim: str) -> str:
@@ -122,10 +154,13 @@ def simulate(
     trace: bool,
     waves: bool,
     building: Callable[[], contextlib.AbstractContextManager[object]] = contextlib.nullcontext,
+    back_to_back: bool = False,
 ) -> SimResult:
     """Runs every frame (N, words, rows) on the network in `folder`, which also takes the run's files.
 
-    expected_cycles: of one run, for the time-out. Raises IntactError where the simulation does not end well.
+    expected_cycles: of one run, for the time-out. back_to_back: the core starts by itself with every frame, and the
+    next frame waits at its stream; else the host starts each run and reads its counters. Raises IntactError where the
+    simulation does not end well.
     """
     with building():
         built = build(sim, config, waves)
@@ -140,12 +175,14 @@ def simulate(
         "layers": layers,
         "expected_cycles": expected_cycles,
         "frame_words": frames.shape[1],
+        "back_to_back": back_to_back,
         "results": str(work / "results.json"),
     }
     (work / "job.json").write_text(json.dumps(job))
-    for name in ("results.json", "results.xml", "outputs.hex", "trace.hex"):
+    for name in ("results.json", "results.xml", "outputs.hex", "trace.hex", "timeline.txt"):
         (work / name).unlink(missing_ok=True)
-    plusargs = ["+frames=frames.hex", "+outputs=outputs.hex"] + (["+trace=trace.hex"] if trace else [])
+    plusargs = ["+frames=frames.hex", "+outputs=outputs.hex", "+timeline=timeline.txt"]
+    plusargs += ["+trace=trace.hex"] if trace else []
     runner = get_runner(sim, private=True)
     log = work / "sim.log"
     began = time.monotonic()
@@ -175,6 +212,7 @@ def simulate(
         _read_trace(work / "trace.hex", config) if trace else None,
         _keep_waveform(built, work) if waves else None,
         seconds,
+        _read_timeline(work / "timeline.txt"),
     )
 
 
@@ -226,6 +264,21 @@ def _read_outputs(path: Path, frames: int, words: int, rows: int) -> npt.NDArray
     if last[:, :-1].any() or not last[:, -1].all():
         raise IntactError("the design's TLAST is not on the last word of each output frame")
     return _hex_columns(lines[:, 2 : 2 + 2 * rows])[:, ::-1].view(np.int8).reshape(frames, words, rows)
+
+
+def _read_timeline(path: Path) -> tuple[RunTimes, ...]:
+    times: dict[str, list[int]] = {}
+    layers: list[list[LayerParts]] = [[]]
+    for line in path.read_text().splitlines():
+        event, *numbers = line.split()
+        if event == "layer":
+            layers[-1].append(LayerParts(*map(int, numbers[1:])))
+        else:
+            times.setdefault(event, []).append(int(numbers[0]))
+        if event == "done":
+            layers.append([])
+    columns = (times.get(event, []) for event in ("first_in", "last_in", "start", "done", "last_out"))
+    return tuple(RunTimes(*row) for row in zip(*columns, map(tuple, layers), strict=False))
 
 
 def _read_trace(path: Path, config: HwConfig) -> Trace:
