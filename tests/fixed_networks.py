@@ -111,3 +111,25 @@ def adding() -> ir.Graph:
     )
     ports = [ir.Port(name, (3, 2, 6), (0, 1, 2)) for name in ("x", "out")]
     return ir.check(ir.Graph("adding", "test", "tflite-xnnpack", tensors, nodes, ports[0], ports[1]), "adding network")
+
+
+def windows() -> ir.Graph:
+    """Window jobs on 8x8: depthwise at stride 1 and 2, padding on all sides, two tiles, and an add of two digits."""
+    shapes = {**dict.fromkeys(("x", "y", "z", "sum"), (5, 6, 16)), "out": (3, 3, 16)}
+    scales = {"x": (0.1, 20), "y": (1.5, 11), "z": (0.5, 3), "sum": (0.9, -30), "out": (0.7, 5)}
+    tensors = {name: ir.Tensor(name, shapes[name], ir.Quant(f32(s), z, "int8")) for name, (s, z) in scales.items()}
+    rng = np.random.default_rng(6)
+
+    def weights(scale: float) -> ir.Weights:
+        codes = rng.integers(-127, 128, (16, 3, 3, 1)).astype(np.int16)
+        return ir.Weights(codes, np.full(16, scale, f32), np.zeros(16, np.int32), None)
+
+    same, even = (1, 1, 1, 1), (1, 1, 0, 1)
+    nodes = (
+        ir.Conv2d("first", ("x",), "y", weights(0.03), (1, 1), same, (1, 1), 16, (-128, 127)),
+        ir.Conv2d("second", ("x",), "z", weights(0.01), (1, 1), same, (1, 1), 16, (-128, 127)),
+        ir.Add("add", ("y", "z"), "sum", 1, (-128, 127)),
+        ir.Conv2d("third", ("sum",), "out", weights(0.003), (2, 2), even, (1, 1), 16, (-128, 127)),
+    )
+    ports = [ir.Port(name, shapes[name], (0, 1, 2)) for name in ("x", "out")]
+    return ir.check(ir.Graph("windows", "test", "tflite-xnnpack", tensors, nodes, ports[0], ports[1]), "windows")

@@ -9,7 +9,7 @@ class Fault(NamedTuple):
     """Text `old` of rtl/<file>.v, found exactly once, becomes `new`; `check` is the one that must then fail."""
 
     reason: str
-    check: Literal["requantise", "network", "adding"]
+    check: Literal["requantise", "network", "adding", "windows"]
     file: str
     old: str
     new: str
@@ -49,8 +49,8 @@ FAULTS = (
     Fault("a cross product of the wide multiplier is lost", "requantise", "wide_mul",
           "low_high[34:0] + high_low[34:0]", "low_high[34:0]"),
     # datapath
-    Fault("padding reads the memory", "network", "intact_core",
-          "outside ? {ROWS{pad}} : act_data", "act_data"),
+    Fault("padding reads the memory", "network", "operand_window",
+          "outside[0] ? {ROWS{pad}} : words;", "words;"),
     Fault("the right edge of the map is one column too far", "network", "address_gen",
           "(x_unsigned >= map_w)", "(x_unsigned > map_w)"),
     Fault("wide weights' second pass is added", "network", "mac_lane",
@@ -72,12 +72,39 @@ FAULTS = (
     Fault("filling channels are written past the pixel", "network", "drain",
           "(write_beat && wanted) ? group", "write_beat ? group"),
     Fault("parameters do not start again at each pixel", "network", "drain",
-          "prm_addr <= pixel_last ? prm_base : prm_addr + 1'b1;", "prm_addr <= prm_addr + 1'b1;"),
+          "prm_addr <= (pixel_last & ~map_last) ? prm_base : prm_addr + 1'b1;", "prm_addr <= prm_addr + 1'b1;"),
     Fault("the drain chain runs from the wrong end", "network", "drain",
           ".accs       (chain[32*LANES-1:0])", ".accs       (chain[32*COLS-1 -: 32*LANES])"),
     Fault("rows of the output step like columns", "network", "address_gen",
           "x        <= x_restart ? $signed(loops[`DSC_X0]) : x + x_step;", "x        <= x + x_step;"),
     Fault("the gap between tiles is one cycle longer", "network", "address_gen",
           "gap_left <= loops[`DSC_GAP];", "gap_left <= loops[`DSC_GAP] + 16'd1;"),
+    # windows
+    Fault("the second word of weights looks for its tap where it was", "windows", "operand_window",
+          "WORD*(ROWS + r - 3)", "WORD*(ROWS + r)"),
+    Fault("all rows of a column are outside where the first is", "windows", "operand_window",
+          "outside[k] ? {ROWS{pad}}", "outside[0] ? {ROWS{pad}}"),
+    Fault("the window moves on in every slot", "windows", "operand_window",
+          "if (shift) window <=", "window <="),
+    Fault("the first row below the map is inside", "windows", "window_gen",
+          "(y_2 >= map_h)", "(y_2 > map_h)"),
+    Fault("the first column right of the map is inside", "windows", "window_gen",
+          "(x >= map_w)", "(x > map_w)"),
+    Fault("every tile has the first one's weights", "windows", "window_gen",
+          "down_2  <= second_1 & ~previous[1];", "down_2  <= second_1;"),
+    Fault("an add's second word is not scaled", "windows", "window_gen",
+          "second_1 & loops[`WIN_SECOND_SCALES_UP]", "1'b0"),
+    Fault("another tile starts below the map", "windows", "window_gen",
+          "if (step_3[2]) y <= loops[`DSC_Y0];", ""),
+    Fault("a row's first pixel reads as many columns as others", "windows", "window_gen",
+          "row_ends ? loops[`WIN_ROW_COLUMNS] : loops[`WIN_PIXEL_COLUMNS]", "loops[`WIN_PIXEL_COLUMNS]"),
+    Fault("the second port's word comes from the first one's bank", "windows", "activation_memory",
+          ".in  (read_addr[ADDR*k +: 2])", ".in  (read_addr[1:0])"),
+    Fault("the third port gets the second one's word", "windows", "activation_memory",
+          "read_addr[2*ADDR+2 +: ADDR-2]", "read_addr[ADDR+2 +: ADDR-2]"),
+    Fault("another tile takes the first one's parameters", "windows", "drain",
+          "if (map_last) prm_base <= prm_addr + 1'b1;", ""),
+    Fault("another tile's results follow the last row", "windows", "drain",
+          "write_map_last ? step_tile : write_row_last", "write_row_last"),
 )
 # fmt: on

@@ -13,6 +13,7 @@ from pyexport.arith import requantise
 from pyexport.errors import IntactError
 from pyexport.fit_add import digits
 from pyexport.hwconfig import HwConfig
+from pyexport.isa import OPCODE_WINDOW
 from sim import runner, simulate
 from sim.runner import RTL, simulator_missing
 from tests import fixed_networks, requant_vectors
@@ -32,6 +33,13 @@ def network() -> Prepared:
 def adding() -> Prepared:
     prepared = prepare(fixed_networks.adding(), CONFIG, 2)
     assert [len(digits(layer.factors)[0]) for layer in prepared.network.layers[1:]] == [3, 2]
+    return prepared
+
+
+@pytest.fixture(scope="module")
+def windows() -> Prepared:
+    prepared = prepare(fixed_networks.windows(), HwConfig(8, 8, 8), 2)
+    assert [job.fields["opcode"] for job in prepared.lowered.jobs] == [OPCODE_WINDOW] * 4
     return prepared
 
 
@@ -75,16 +83,16 @@ def test_there_are_enough_and_each_is_one_change() -> None:
         assert fault.old != fault.new
 
 
-def test_unchanged_design_passes(rtl: Path, network: Prepared, adding: Prepared) -> None:
-    assert requantise_is_right(rtl) and network_is_right(network) and network_is_right(adding)
+def test_unchanged_design_passes(rtl: Path, network: Prepared, adding: Prepared, windows: Prepared) -> None:
+    assert requantise_is_right(rtl) and all(map(network_is_right, (network, adding, windows)))
 
 
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.reason.replace(" ", "-"))
-def test_fault_is_found(fault: Fault, rtl: Path, network: Prepared, adding: Prepared) -> None:
+def test_fault_is_found(fault: Fault, rtl: Path, network: Prepared, adding: Prepared, windows: Prepared) -> None:
     path = rtl / f"{fault.file}.v"
     path.write_text(path.read_text().replace(fault.old, fault.new))
     if fault.check == "requantise":
         right = requantise_is_right(rtl)
     else:
-        right = network_is_right(network if fault.check == "network" else adding)
+        right = network_is_right({"network": network, "adding": adding, "windows": windows}[fault.check])
     assert not right, f"nothing noticed that {fault.reason}"
