@@ -18,7 +18,7 @@ if __name__ == "__main__":  # started as a script: import from the checkout, not
 
 from pyexport import bootstrap
 
-bootstrap.ready(("numpy", "rich"))
+bootstrap.ready(("numpy", "flatbuffers", "rich"))
 
 import argparse
 import json

@@ -39,7 +39,7 @@ files_of() {
         icarus) ;;
         model) echo sim model torch ;;
         lint) echo sim verilator lint ;;
-        test) echo sim verilator model torch lint test ;;
+        test) echo sim verilator model torch lint test tflite ;;
         board) echo sim board ;;
         *) die "scripts/setup.sh knows no group '$1'; the groups are sim, icarus, model, lint, test, board, all" ;;
     esac
@@ -216,13 +216,19 @@ install_torch() {
     pip install "$pin" || die "pip could not install $pin (details: $LOG)"
 }
 
+# TFLite's own runtime, which the tests compare with: few platforms have a wheel of it, and the tests skip without it.
+install_tflite() {
+    pip install --no-deps --only-binary :all: -r requirements/tflite.txt ||
+        say "no ai-edge-litert for this platform: tests that compare with TFLite's runtime will be skipped"
+}
+
 # install_files NAME...: requirements/NAME.txt, all in one pip run. --no-deps: the files are complete, so what gets
 # installed is what they say and nothing else.
 install_files() {
     set -- $(printf '%s\n' "$@" | sort -u)
     plain=
     for name in "$@"; do
-        case $name in torch | verilator) ;; *) plain="$plain -r requirements/$name.txt" ;; esac
+        case $name in torch | verilator | tflite) ;; *) plain="$plain -r requirements/$name.txt" ;; esac
     done
     if [ -n "$plain" ]; then
         say "installing Python packages for: $groups"
@@ -230,6 +236,7 @@ install_files() {
     fi
     case " $* " in *" torch "*) install_torch ;; esac
     case " $* " in *" verilator "*) install_verilator ;; esac
+    case " $* " in *" tflite "*) install_tflite ;; esac
 }
 
 # --- main ------------------------------------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ if __name__ == "__main__":  # started as a script: import from the checkout, not
 
 from pyexport import bootstrap
 
-bootstrap.ready(("numpy", "rich", "cocotb"))
+bootstrap.ready(("numpy", "flatbuffers", "rich", "cocotb"))
 
 import argparse
 import io

@@ -165,7 +165,7 @@ def test_options(refused: Refused, tmp_path: Path) -> None:
     ("text", "part"),
     [
         ('{"act_depth": 16}', "needs act_depth = 384, the hardware 8x8 has 16"),
-        ('{"wgt_depth": 64}', "needs wgt_depth = 268, the hardware 8x8 has 64"),
+        ('{"wgt_depth": 64}', "needs wgt_depth = 254, the hardware 8x8 has 64"),
         ('{"prm_depth": 2}', "needs prm_depth = 20, the hardware 8x8 has 2"),
         ('{"prg_depth": 8}', "the hardware 8x8 has 8"),
         ('{"layers": 2}', "needs layers = 6, the hardware 8x8 has 2"),

@@ -47,7 +47,7 @@ JOINS = "export"
 
 # Packages from outside that a part may import; every part may import the standard library.
 EVERYWHERE = {"numpy"}
-ONLY_IN: dict[str, set[str]] = {"rich": {"export", "report"}}
+ONLY_IN: dict[str, set[str]] = {"rich": {"export", "report"}, "flatbuffers": {"readers"}}
 
 FILES = sorted(path for path in (ROOT / PACKAGE).rglob("*.py") if path != ROOT / PACKAGE / "__init__.py")
 

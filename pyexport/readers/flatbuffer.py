@@ -1,18 +1,20 @@
 """FlatBuffers tables read from untrusted bytes: every offset and length is checked before it is used.
 
-A table starts with a signed distance back to its vtable: uint16 size of the vtable, uint16 size of the table, then
-for each field its offset in the table, 0 where the field has its default. Strings, vectors and tables are referred to
-by a distance forward. Fields are told by their number in the schema.
+The package `flatbuffers` knows the format but trusts the file: an offset may lead anywhere. Here every access goes
+through a check. Fields are told by their number in the schema.
 """
 
 from __future__ import annotations
 
-import struct
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from flatbuffers import number_types as types
+from flatbuffers import table
 
 MAX_NAME = 200  # characters of a string that are kept
+INTEGERS = {"b": types.Int8Flags, "B": types.Uint8Flags, "i": types.Int32Flags, "I": types.Uint32Flags}
 
 
 class FlatbufferError(ValueError):
@@ -24,51 +26,40 @@ class Table:
 
     def __init__(self, data: bytes, pos: int) -> None:
         self.data, self.pos = data, pos
-        self.vtable = pos - self._at("<i", pos)
-        self.vtable_size = self._at("<H", self.vtable)
-        if self.vtable_size < 4 or self.vtable + self.vtable_size > len(data):
+        vtable = pos - self._at(types.SOffsetTFlags, pos)
+        self.size = self._at(types.VOffsetTFlags, vtable)  # of the list of fields, in bytes
+        if self.size < 4 or vtable + self.size > len(data):
             raise FlatbufferError(f"the table at byte {pos} has no valid list of fields")
+        self.fields = table.Table(data, pos)
 
     @staticmethod
     def root(data: bytes) -> Table:
         """The file's root table."""
-        start = Table._unpack("<I", data, 0)
-        return Table(data, start)
+        return Table(data, _get(types.UOffsetTFlags, data, 0))
 
-    @staticmethod
-    def _unpack(kind: str, data: bytes, pos: int) -> int:
-        if not 0 <= pos <= len(data) - struct.calcsize(kind):
-            raise FlatbufferError(f"byte {pos} is referred to but lies outside the file of {len(data)} bytes")
-        return int(struct.unpack_from(kind, data, pos)[0])
-
-    def _at(self, kind: str, pos: int) -> int:
-        return self._unpack(kind, self.data, pos)
+    def _at(self, kind: Any, pos: int) -> int:
+        return _get(kind, self.data, pos)
 
     def _field(self, number: int) -> int:
         """Where field `number` is stored, 0 if it is not."""
         slot = 4 + 2 * number
-        if slot + 2 > self.vtable_size:
-            return 0
-        offset = self._at("<H", self.vtable + slot)
+        offset = self.fields.Offset(slot) if slot + 2 <= self.size else 0
         return self.pos + offset if offset else 0
 
     def _target(self, number: int) -> int:
         """What the offset in field `number` points at, 0 if there is none."""
         at = self._field(number)
-        return at + self._at("<I", at) if at else 0
+        return at + self._at(types.UOffsetTFlags, at) if at else 0
 
     def integer(self, number: int, kind: str, default: int = 0) -> int:
-        """An integer field; kind: a `struct` letter."""
+        """An integer field; kind: a key of INTEGERS."""
         at = self._field(number)
-        return self._at("<" + kind, at) if at else default
+        return self._at(INTEGERS[kind], at) if at else default
 
     def real(self, number: int, default: float = 0.0) -> float:
         """A float32 field."""
         at = self._field(number)
-        if not at:
-            return default
-        self._at("<I", at)  # checks the bounds
-        return float(struct.unpack_from("<f", self.data, at)[0])
+        return float(self._at(types.Float32Flags, at)) if at else default
 
     def has(self, number: int) -> bool:
         return self._field(number) != 0
@@ -79,7 +70,7 @@ class Table:
         if not start:
             return None
         kind = np.dtype(dtype).newbyteorder("<")
-        count = self._at("<I", start)
+        count = self._at(types.UOffsetTFlags, start)
         if count * kind.itemsize > len(self.data) - start - 4:
             raise FlatbufferError(f"a vector of {count} entries at byte {start} is longer than the file")
         return np.frombuffer(self.data, kind, count, start + 4)
@@ -102,3 +93,11 @@ class Table:
             raise FlatbufferError(f"{len(offsets)} entries in one list are more than the {most} accepted")
         start = self._target(number) + 4
         return [Table(self.data, start + 4 * i + int(offset)) for i, offset in enumerate(offsets.tolist())]
+
+
+def _get(kind: Any, data: bytes, pos: int) -> int:
+    """One number of a `flatbuffers` type at byte `pos`."""
+    if not 0 <= pos <= len(data) - kind.bytewidth:
+        raise FlatbufferError(f"byte {pos} is referred to but lies outside the file of {len(data)} bytes")
+    value: int = table.Table(data, 0).Get(kind, pos)
+    return value
