@@ -1,13 +1,15 @@
 """cocotb: runs a whole network on sim/intact_sim.v, once per input frame, and notes the core's own cycle counters.
 
-Environment: INTACT_JOB, a JSON file with {frames, layers, expected_cycles, results}. The codes are compared afterwards
-by sim/compare.py from the files that the design wrote.
+Environment: INTACT_JOB, a JSON file with {frames, layers, expected_cycles, frame_words, results, progress}; progress: a
+file to keep "inference cycles" in, or null. The codes are compared afterwards by sim/compare.py from the files that the
+design wrote.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import time
 from pathlib import Path
 from typing import Any
 
@@ -20,20 +22,44 @@ from pyexport.isa import ERRORS, REGISTERS
 from sim.host import Host
 
 START, CLEAR, IRQ_ENABLE = 1 << 0, 1 << 2, 1 << 9
-IDLE, OUTPUT_PENDING, ERROR = 1 << 0, 1 << 3, 1 << 5
+IDLE, LOADED, RUNNING, OUTPUT_PENDING, ERROR = 1 << 0, 1 << 1, 1 << 2, 1 << 3, 1 << 5
 CLOCK_NS = 10
+NOTED = 0.2  # seconds between two notes of the progress, at least
+
+
+class Progress:
+    """How far the run is, in a file for the process that shows it; looks at the design too seldom to slow it down."""
+
+    def __init__(self, path: str | None) -> None:
+        self.path = Path(path) if path else None
+        self.step = 256  # cycles from one look to the next
+        self.noted = 0.0
+
+    def note(self, frame: int, cycles: int) -> None:
+        """Writes both down, unless it did a moment ago."""
+        now = time.monotonic()
+        if self.path and now - self.noted >= NOTED:
+            self.path.write_text(f"{frame} {cycles}\n")
+            self.noted = now
+
+    def looked(self, seconds: float) -> None:
+        """Chooses the next step from the time that the last one took."""
+        if seconds < NOTED:
+            self.step *= 2
+        elif seconds > 3 * NOTED:
+            self.step = max(self.step // 2, 1)
 
 
 @cocotb.test()
 async def network(dut: Any) -> None:
     job: dict[str, Any] = json.loads(Path(os.environ["INTACT_JOB"]).read_text())
     host = await start(dut)
+    progress = Progress(job["progress"])
     runs = []
     for frame in range(job["frames"]):
         await host.write("CTRL", START | IRQ_ENABLE)
         limit = 4 * job["expected_cycles"] + 4 * job["frame_words"] + 10_000
-        if not dut.irq.value:
-            await First(RisingEdge(dut.irq), Timer(limit * CLOCK_NS, unit="ns"))
+        await finished(dut, host, limit, frame, progress)
         status = await host.read("STATUS")
         if status & ERROR:
             code = status >> 8 & 0xFF
@@ -48,6 +74,22 @@ async def network(dut: Any) -> None:
         await settle(dut, host, OUTPUT_PENDING, 0, limit)
         await host.write("CTRL", CLEAR | IRQ_ENABLE)
     Path(job["results"]).write_text(json.dumps(runs))
+
+
+async def finished(dut: Any, host: Host, limit: int, frame: int, progress: Progress) -> None:
+    """Waits for the interrupt, about `limit` cycles at most."""
+    progress.note(frame, 0)
+    while limit > 0 and not dut.irq.value:
+        began = time.monotonic()
+        step = min(progress.step, limit) if progress.path else limit
+        await First(RisingEdge(dut.irq), Timer(step * CLOCK_NS, unit="ns"))
+        limit -= step
+        if progress.path and not dut.irq.value:
+            progress.looked(time.monotonic() - began)
+            loading = (
+                await host.read("STATUS") & (LOADED | RUNNING) != LOADED | RUNNING
+            )  # CYCLES is still the run's before
+            progress.note(frame, 0 if loading else await host.read("CYCLES"))
 
 
 async def settle(dut: Any, host: Host, bits: int, wanted: int, limit: int) -> None:

@@ -201,18 +201,20 @@ def run(args: argparse.Namespace) -> int:
 
     for name in RESULTS:  # an earlier run's must not stay beside this one's images
         (folder / name).unlink(missing_ok=True)
-    result = simulate(
-        args.sim,
-        config,
-        folder,
-        to_words(on_chip, places[first.name], config.rows),
-        places[last.name].words,
-        len(network.layers),
-        sum(exported.cycles),
-        trace=check == "layers",
-        waves=args.waves,
-        building=building,
-    )
+    with report.simulation_progress(out, len(codes), sum(exported.cycles)) as progress:
+        result = simulate(
+            args.sim,
+            config,
+            folder,
+            to_words(on_chip, places[first.name], config.rows),
+            places[last.name].words,
+            len(network.layers),
+            sum(exported.cycles),
+            trace=check == "layers",
+            waves=args.waves,
+            building=building,
+            progress=progress,
+        )
     seconds = result.seconds
     out.print(
         f"{total / seconds:,.0f} cycles a second ({time.monotonic() - began:.1f} s with the build)", soft_wrap=True
