@@ -15,7 +15,7 @@ from sim import drawings
 from sim.markup import Markup, join, tag
 
 BLOCK_RAM = 208 * 2048  # bytes: the block RAMs of the ULX3S's ECP5-85F
-BAR = 180  # pixels
+BAR, SMALL_BAR = 130, 40  # pixels
 SHOWN = 3  # channels that are listed where the rounding is not proved
 STYLE = Path(__file__).with_suffix(".css")
 
@@ -50,7 +50,7 @@ def page(
         tag("meta", http_equiv="Content-Security-Policy", content="default-src 'none'; style-src 'unsafe-inline'"),
         tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
         tag("title", f"{name} on INTACT"),
-        tag("style", Markup(STYLE.read_text())),
+        tag("style", Markup(STYLE.read_text(encoding="utf-8"))),
     ]
     return "<!doctype html>\n" + tag("html", tag("head", *head), "\n", tag("body", *body), lang="en") + "\n"
 
@@ -149,7 +149,7 @@ def _layers(manifest: Mapping[str, Any], report: Mapping[str, Any]) -> Markup:
 def _counts(row: Mapping[str, Any], ideal: float) -> list[Markup]:
     """MACs, ideal, cycles, predicted, utilisation, compared, mismatches: of a layer or of the network."""
     same = row["cycles"] == row["predicted_cycles"]
-    use = join(drawings.bar([(1, "track"), (row["utilization"], "ideal")], 50, 8), f" {row['utilization']:.3f}")
+    use = join(drawings.bar([(1, "track"), (row["utilization"], "ideal")], SMALL_BAR, 8), f" {row['utilization']:.3f}")
     return [
         _cell(f"{row['macs']:,}" if row["macs"] else ""),
         _cell(f"{ideal:,.0f}" if row["macs"] else ""),
@@ -178,10 +178,12 @@ def _memory(manifest: Mapping[str, Any]) -> Markup:
     used, hardware, memory = manifest["memory"]["bytes"], manifest["hardware"], manifest["memory"]
     kinds = (("weights", "weight", "WGT"), ("parameters", "parameter", "PRM"), ("activations", "activation", "ACT"))
     rows = []
-    built_total = 0.0
+    built_total = 0
+    widths = {"weights": hardware["ROWS"] * hardware["COLS"], "activations": hardware["ROWS"], "program": 8}
+    widths["parameters"] = used["parameters"] // memory["parameter_words"]
     for name, word, depth in (*kinds, ("program", "program", "PRG")):
         words, deep = memory[f"{word}_words"], hardware[f"{depth}_DEPTH"]
-        built = used[name] / words * deep
+        built = widths[name] * deep
         built_total += built
         cells = (f"{words:,}", f"{used[name] / 1024:,.1f}", f"{deep:,}", f"{built / 1024:,.1f}")
         rows.append(tag("tr", _cell(name, "left"), *map(_cell, cells)))

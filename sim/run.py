@@ -236,7 +236,7 @@ def run(args: argparse.Namespace) -> int:
     contents = npy(source_codes(network, first.name, on_chip)), npy(out_codes), json.dumps(written, indent=1).encode()
     files = dict(zip(RESULTS, contents, strict=True))
     if args.page:
-        files[PAGE] = page.page(exported.manifest, written, places, notes).encode()
+        files[PAGE] = page.page(exported.manifest, written, places, notes).encode(errors="replace")
     export.write_files(files, folder)
     out.print(report.result_table(written))
     for line in notes:

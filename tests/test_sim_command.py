@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import html
 import io
 import json
 import os
@@ -272,6 +273,19 @@ def test_make_sim(tmp_path: Path) -> None:
     report = json.loads((tmp_path / "o u t" / "report.json").read_text())
     assert (report["array"], report["match"], report["model"]) == ("4x4", "exact", str(model))
     assert np.load(tmp_path / "o u t" / "outputs.npy").argmax(1).tolist() == [0, 6]
+
+
+def test_page(run: Run, tmp_path: Path) -> None:
+    """Written on request, with the differences; one of an earlier run doesn't stay."""
+    page = tmp_path / "the output" / "report.html"
+    status, report, _, _ = run(
+        "xor", {"inputs": np.zeros((1, 2), np.uint8), "codes": np.ones((1, 7), np.uint8)}, "--page"
+    )
+    line = "codes that differ from the framework's own: 7 of 7"
+    assert status == 1 and report["differences"] == [line]
+    assert line in html.unescape(page.read_text(encoding="utf-8"))
+    status, report, _, _ = run("xor", np.zeros((1, 2), np.uint8))
+    assert status == 0 and report["differences"] == [] and not page.exists()
 
 
 def test_progress(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
