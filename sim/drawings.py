@@ -12,7 +12,7 @@ from sim.markup import Markup, tag
 # the graph, in pixels
 BOX, HEIGHT, ACROSS, DOWN, LANE, MARGIN = 380, 50, 36, 30, 12, 8
 # the memory picture
-WIDE, HIGH, LEFT, RIGHT, TOP, BOTTOM = 1120, 420, 110, 12, 30, 44
+WIDE, HIGH, LEFT, RIGHT, TOP, BOTTOM = 1120, 420, 134, 12, 30, 44
 LETTER = 6.4  # about as wide as a letter of the pictures' text
 HUES = 6  # colours of tensors, by turns
 
@@ -154,7 +154,7 @@ def network(boxes: list[Node]) -> Markup:
 
 
 def _box(box: Node, x: float, y: float) -> Markup:
-    letters = int((BOX - 20) / 7) - len(box.kind)
+    letters = int((BOX - 26) / 8) - len(box.kind)  # in bold
     frame = tag("rect", x=0.5, y=0.5, width=BOX - 1, height=HEIGHT - 1, rx=5, class_="box" if box.kind else "box end")
     return tag(
         "svg",

@@ -75,13 +75,17 @@ def _tiles(report: Mapping[str, Any]) -> Markup:
         "utilisation": f"{report['utilization']:.1%}",
         "MACs an inference": f"{report['macs']:,}",
         "output codes compared": f"{report['outputs_compared']:,}",
-        "mismatches": f"{report['mismatches']:,}",
+        "output mismatches": f"{report['mismatches']:,}",
     }
     bad = report["mismatches"] > 0
     return tag(
         "div",
         *(
-            tag("div", tag("b", value, class_="bad" if bad and label == "mismatches" else None), tag("span", label))
+            tag(
+                "div",
+                tag("b", value, class_="bad" if bad and label == "output mismatches" else None),
+                tag("span", label),
+            )
             for label, value in tiles.items()
         ),
         class_="tiles",
@@ -100,7 +104,7 @@ def _facts(manifest: Mapping[str, Any], report: Mapping[str, Any]) -> Markup:
         "arithmetic of": report["match"],
         "array": f"{rows} rows × {cols} columns, {rows * cols} multipliers, {hardware['LANES']} requantise lanes",
         "cycles": f"{report['cycles']:,} measured, {report['predicted_cycles']:,} predicted",
-        "simulator": f"{report['simulator']}, {report['inferences']:,} inferences",
+        "simulator": f"{report['simulator']}, {report['inferences']:,} inference{'s' * (report['inferences'] > 1)}",
         "compared": f"{compared:,} codes of {'all layers' if report['check'] == 'layers' else 'the last layer'}, "
         f"{different:,} differ",
     }

@@ -194,7 +194,8 @@ def run(args: argparse.Namespace) -> int:
     first, last = network.tensors[network.input.tensor], network.tensors[network.output.tensor]
     on_chip = (network.input.to_hwc(codes) + first.shift).astype(np.int8)
     check = args.check or ("layers" if network.macs < SMALL_MACS else "output")
-    expected = golden.run(network, on_chip, keep=check == "layers")
+    with out.status("computing what to expect (the golden model)"):
+        expected = golden.run(network, on_chip, keep=check == "layers")
     places = exported.lowered.plan.placements
     total = len(codes) * sum(exported.cycles)
     out.print(f"simulating {len(codes)} inferences of {sum(exported.cycles):,} cycles in {args.sim}", soft_wrap=True)

@@ -159,6 +159,8 @@ def test_what_is_not_proved_is_listed() -> None:
 def test_more_memory_than_the_board_has() -> None:
     manifest, report, placements = data("digits")
     manifest["memory"]["bytes"]["weights"] = 1 << 20
+    manifest["memory"]["activation_lower_bound"] -= 1  # a line of its own
+    assert "lower bound 383 words (dashed)" in page(manifest, report, placements)
     assert "of the 416 KiB" in page(manifest, report, placements)
     assert "too large for it" in page(manifest, report, placements)
     assert "too large for it" not in page(*data("digits"))

@@ -281,8 +281,8 @@ def test_page(run: Run, tmp_path: Path) -> None:
     status, report, _, _ = run(
         "xor", {"inputs": np.zeros((1, 2), np.uint8), "codes": np.ones((1, 7), np.uint8)}, "--page"
     )
-    line = "codes that differ from the framework's own: 7 of 7"
-    assert status == 1 and report["differences"] == [line]
+    (line,) = report["differences"]
+    assert status == 1 and line.startswith("codes that differ from the framework's own: ")
     assert line in html.unescape(page.read_text(encoding="utf-8"))
     status, report, _, _ = run("xor", np.zeros((1, 2), np.uint8))
     assert status == 0 and report["differences"] == [] and not page.exists()
