@@ -28,9 +28,12 @@ unexport MAKEFLAGS MFLAGS MAKELEVEL MAKEOVERRIDES GNUMAKEFLAGS VERILATOR_ROOT
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
 PY := .venv/bin/python
+RUN = $(PY) sim/run.py $${MODEL:+"$$MODEL"} $${SIM:+--sim "$$SIM"} $${INPUT:+--input "$$INPUT"} \
+	$${ARRAY:+--array "$$ARRAY"} $${MATCH:+--match "$$MATCH"} $${EXPORT_ARGS:+--export-args="$$EXPORT_ARGS"} \
+	$${CHECK:+--check "$$CHECK"} $(if $(filter-out 0,$(WAVES)),--waves) $${OUT:+--out "$$OUT"}
 
 .DEFAULT_GOAL := help
-.PHONY: help setup sim test lint bench model bitstream clean distclean
+.PHONY: help setup sim report test lint bench model bitstream clean distclean
 
 help: ## list the targets and variables
 	@awk -f scripts/help.awk Makefile
@@ -40,9 +43,11 @@ setup: ## install everything that any target needs, in one go
 
 sim: ## export MODEL, simulate it and compare every output: make sim SIM=icarus
 	@scripts/setup.sh sim $(if $(filter icarus,$(SIM)),icarus)
-	@$(PY) sim/run.py $${MODEL:+"$$MODEL"} $${SIM:+--sim "$$SIM"} $${INPUT:+--input "$$INPUT"} \
-		$${ARRAY:+--array "$$ARRAY"} $${MATCH:+--match "$$MATCH"} $${EXPORT_ARGS:+--export-args="$$EXPORT_ARGS"} \
-		$${CHECK:+--check "$$CHECK"} $(if $(filter-out 0,$(WAVES)),--waves) $${OUT:+--out "$$OUT"}
+	@$(RUN)
+
+report: ## what sim does, with its variables, and one HTML page of it
+	@scripts/setup.sh sim $(if $(filter icarus,$(SIM)),icarus)
+	@$(RUN) --page
 
 test: ## run the tests
 	@scripts/setup.sh test

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import io
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 WIDTH = 190  # where the output is no terminal
@@ -18,8 +21,36 @@ def console(stderr: bool = False) -> Console:
     width = None if stream.isatty() else WIDTH
     if isinstance(stream, io.TextIOWrapper):
         stream.reconfigure(errors="replace")  # where × and → cannot be shown
-    # names from the model and the command line are text, never markup
-    return Console(stderr=stderr, width=width, highlight=False, markup=False, emoji=False, soft_wrap=stderr)
+    # the stream as it is now: sys.stdout is another for a while. Names from the model and the command line are text,
+    # never markup
+    return Console(file=stream, width=width, highlight=False, markup=False, emoji=False, soft_wrap=stderr)
+
+
+@contextmanager
+def simulation_progress(out: Console, inferences: int, cycles: int) -> Iterator[Callable[[int, int], None] | None]:
+    """A bar while a simulation runs: a function of the inference that runs (from 0) and its cycles, of `cycles` each.
+
+    None, and nothing shown, where the output is no terminal.
+    """
+    if not (out.is_interactive and out.file.isatty()):
+        yield None
+        return
+    total = inferences * cycles
+    text = TextColumn("inference {task.fields[inference]} of {task.fields[inferences]}")
+    count = TextColumn("{task.completed:,.0f} of {task.total:,.0f} cycles")
+    columns = (text, BarColumn(), TaskProgressColumn(), count, TimeRemainingColumn(), TextColumn("left"))
+    bar = Progress(*columns, console=out, transient=True)
+    task = bar.add_task("", total=total, inference=1, inferences=inferences)
+
+    def show(inference: int, done: int) -> None:
+        if not bar.live.is_started:  # the build before it shows something of its own
+            bar.start()
+        bar.update(task, completed=inference * cycles + min(done, cycles), inference=inference + 1)
+
+    try:
+        yield show
+    finally:
+        bar.stop()
 
 
 def span(values: list[Any], form: str = "{}") -> str:

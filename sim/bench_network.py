@@ -1,14 +1,16 @@
 """cocotb: runs a whole network on sim/intact_sim.v, once per input frame, and notes the core's own cycle counters.
 
-Environment: INTACT_JOB, a JSON file with {frames, frame_words, layers, expected_cycles, back_to_back, results}. With
-back_to_back the core starts by itself with every frame, and only the last run's counters are read. The codes are
-compared afterwards by sim/compare.py from the files that the design wrote.
+Environment: INTACT_JOB, a JSON file with {frames, frame_words, layers, expected_cycles, back_to_back, results,
+progress}. With back_to_back the core starts by itself with every frame, and only the last run's counters are read.
+progress: a file to keep "inference cycles" in, or null. The codes are compared afterwards by sim/compare.py from the
+files that the design wrote.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import time
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +23,32 @@ from pyexport.isa import ERRORS, REGISTERS
 from sim.host import Host
 
 START, CLEAR, AUTO_START, IRQ_ENABLE = 1 << 0, 1 << 2, 1 << 8, 1 << 9
-IDLE, OUTPUT_PENDING, ERROR = 1 << 0, 1 << 3, 1 << 5
+IDLE, LOADED, RUNNING, OUTPUT_PENDING, ERROR = 1 << 0, 1 << 1, 1 << 2, 1 << 3, 1 << 5
 CLOCK_NS = 10
+NOTED = 0.2  # seconds between two notes of the progress, at least
+
+
+class Progress:
+    """How far the run is, in a file for the process that shows it; looks at the design too seldom to slow it down."""
+
+    def __init__(self, path: str | None) -> None:
+        self.path = Path(path) if path else None
+        self.step = 256  # cycles from one look to the next
+        self.noted = 0.0
+
+    def note(self, frame: int, cycles: int) -> None:
+        """Writes both down, unless it did a moment ago."""
+        now = time.monotonic()
+        if self.path and now - self.noted >= NOTED:
+            self.path.write_text(f"{frame} {cycles}\n")
+            self.noted = now
+
+    def looked(self, seconds: float) -> None:
+        """Chooses the next step from the time that the last one took."""
+        if seconds < NOTED:
+            self.step *= 2
+        elif seconds > 3 * NOTED:
+            self.step = max(self.step // 2, 1)
 
 
 @cocotb.test()
@@ -30,6 +56,7 @@ async def network(dut: Any) -> None:
     job: dict[str, Any] = json.loads(Path(os.environ["INTACT_JOB"]).read_text())
     host = await start(dut)
     limit = 4 * job["expected_cycles"] + 4 * job["frame_words"] + 10_000
+    progress = Progress(job["progress"])
     back_to_back = job["back_to_back"]
     runs: list[dict[str, Any]] = []
     if back_to_back:
@@ -37,8 +64,7 @@ async def network(dut: Any) -> None:
     for frame in range(job["frames"]):
         if not back_to_back:
             await host.write("CTRL", START | IRQ_ENABLE)
-        if not dut.irq.value:
-            await First(RisingEdge(dut.irq), Timer(limit * CLOCK_NS, unit="ns"))
+        await finished(dut, host, limit, frame, progress)
         if back_to_back and frame + 1 < job["frames"] and dut.irq.value:
             await First(FallingEdge(dut.irq), Timer(limit * CLOCK_NS, unit="ns"))  # the next run began
             continue
@@ -57,6 +83,21 @@ async def network(dut: Any) -> None:
         if not back_to_back:
             await host.write("CTRL", CLEAR | IRQ_ENABLE)
     Path(job["results"]).write_text(json.dumps(runs))
+
+
+async def finished(dut: Any, host: Host, limit: int, frame: int, progress: Progress) -> None:
+    """Waits for the interrupt, about `limit` cycles at most."""
+    progress.note(frame, 0)
+    while limit > 0 and not dut.irq.value:
+        began = time.monotonic()
+        step = min(progress.step, limit) if progress.path else limit
+        await First(RisingEdge(dut.irq), Timer(step * CLOCK_NS, unit="ns"))
+        limit -= step
+        if progress.path and not dut.irq.value:
+            progress.looked(time.monotonic() - began)
+            status = await host.read("STATUS")
+            loading = status & (LOADED | RUNNING) != LOADED | RUNNING  # CYCLES is still the run's before
+            progress.note(frame, 0 if loading else await host.read("CYCLES"))
 
 
 async def settle(dut: Any, host: Host, bits: int, wanted: int, limit: int) -> None:

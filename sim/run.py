@@ -32,6 +32,7 @@ import numpy.typing as npt
 from pyexport import export, golden, inputs, quantise, report, runtimes
 from pyexport.errors import IntactError
 from pyexport.qlayers import Network
+from sim import page
 from sim.compare import LayerComparison, compare_layers, compare_outputs, from_words, to_words
 from sim.runner import ROOT
 from sim.simulate import SimResult, simulate
@@ -40,6 +41,7 @@ DEMO = ROOT / "models" / "digits.pt"
 DEMO_INPUTS = ROOT / "models" / "digits_test.npz"
 RANDOM_INPUTS = 2  # besides all-lowest and all-highest codes, where no inputs are given
 RESULTS = ("inputs.npy", "outputs.npy", "report.json")
+PAGE = "report.html"
 ICARUS_INPUTS = 4  # at most, where no inputs are given: Icarus runs about a thousand cycles a second
 SMALL_MACS = 1_000_000  # networks below this are compared layer by layer unless told otherwise
 
@@ -89,8 +91,9 @@ def make_report(
     result: SimResult,
     output: LayerComparison,
     layers: list[LayerComparison] | None,
+    wrong: list[str],
 ) -> dict[str, Any]:
-    """report.json's data (docs/formats.md)."""
+    """report.json's data (docs/formats.md). wrong: everything that is not as it should be, in words."""
     config, network = exported.config, exported.network
     measured = np.diff([0, *result.layer_ends]).tolist()
     rows = []
@@ -122,6 +125,7 @@ def make_report(
         "check": "layers" if layers else "output",
         "outputs_compared": output.compared,
         "mismatches": output.different,
+        "differences": wrong,
         "layers": rows,
     }
 
@@ -190,7 +194,8 @@ def run(args: argparse.Namespace) -> int:
     first, last = network.tensors[network.input.tensor], network.tensors[network.output.tensor]
     on_chip = (network.input.to_hwc(codes) + first.shift).astype(np.int8)
     check = args.check or ("layers" if network.macs < SMALL_MACS else "output")
-    expected = golden.run(network, on_chip, keep=check == "layers")
+    with out.status("computing what to expect (the golden model)"):
+        expected = golden.run(network, on_chip, keep=check == "layers")
     places = exported.lowered.plan.placements
     total = len(codes) * sum(exported.cycles)
     out.print(f"simulating {len(codes)} inferences of {sum(exported.cycles):,} cycles in {args.sim}", soft_wrap=True)
@@ -199,48 +204,56 @@ def run(args: argparse.Namespace) -> int:
     def building() -> AbstractContextManager[object]:
         return out.status("building the simulator (once per configuration)")
 
-    for name in RESULTS:  # an earlier run's must not stay beside this one's images
+    for name in (*RESULTS, PAGE):  # an earlier run's must not stay beside this one's images
         (folder / name).unlink(missing_ok=True)
-    result = simulate(
-        args.sim,
-        config,
-        folder,
-        to_words(on_chip, places[first.name], config.rows),
-        places[last.name].words,
-        len(network.layers),
-        sum(exported.cycles),
-        trace=check == "layers",
-        waves=args.waves,
-        building=building,
-    )
+    with report.simulation_progress(out, len(codes), sum(exported.cycles)) as progress:
+        result = simulate(
+            args.sim,
+            config,
+            folder,
+            to_words(on_chip, places[first.name], config.rows),
+            places[last.name].words,
+            len(network.layers),
+            sum(exported.cycles),
+            trace=check == "layers",
+            waves=args.waves,
+            building=building,
+            progress=progress,
+        )
     seconds = result.seconds
     out.print(
         f"{total / seconds:,.0f} cycles a second ({time.monotonic() - began:.1f} s with the build)", soft_wrap=True
     )
     output = compare_outputs(network, exported.lowered, expected[last.name], result)
     layers = compare_layers(network, exported.lowered, expected, result) if check == "layers" else None
-    written = make_report(model, args.sim, exported, result, output, layers)
     out_codes = host_tail(
         network, source_codes(network, last.name, from_words(result.outputs, places[last.name], last.shape))
     )
-    contents = npy(source_codes(network, first.name, on_chip)), npy(out_codes), json.dumps(written, indent=1).encode()
-    export.write_files(dict(zip(RESULTS, contents, strict=True)), folder)
-    out.print(report.result_table(written))
-    for line in accuracy_lines(arrays, out_codes):
-        out.print(line, soft_wrap=True)
+    notes = accuracy_lines(arrays, out_codes)
     wrong = differences(exported, result, [*(layers or []), output])
     others = framework_differences(arrays, out_codes)
     if others is not None:
-        line = f"codes that differ from the framework's own: {others} of {out_codes.size:,}"
+        notes.append(f"codes that differ from the framework's own: {others} of {out_codes.size:,}")
+        wrong += notes[-1:] * (others > 0)
+    written = make_report(model, args.sim, exported, result, output, layers, wrong)
+    contents = npy(source_codes(network, first.name, on_chip)), npy(out_codes), json.dumps(written, indent=1).encode()
+    files = dict(zip(RESULTS, contents, strict=True))
+    if args.page:
+        files[PAGE] = page.page(exported.manifest, written, places, notes).encode(errors="replace")
+    export.write_files(files, folder)
+    out.print(report.result_table(written))
+    for line in notes:
         out.print(line, soft_wrap=True)
-        wrong += [line] * (others > 0)
     for line in wrong:
         out.print(line, soft_wrap=True, style="red", markup=False)
     if result.waveform:
         out.print(f"waveform: {result.waveform} (gtkwave or surfer open it)", soft_wrap=True)
     elif wrong:
         out.print("look at the waveform: the same command with WAVES=1", soft_wrap=True)
-    out.print(f"{'FAILED' if wrong else 'nothing differs'}; report in {folder / 'report.json'}", soft_wrap=True)
+    out.print(
+        f"{'FAILED' if wrong else 'nothing differs'}; report in {folder / (PAGE if args.page else 'report.json')}",
+        soft_wrap=True,
+    )
     return 1 if wrong else 0
 
 
@@ -252,6 +265,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--input", metavar="FILE", help=".npy or .npz [N, ...]: integers are codes, floats real values")
     parser.add_argument("--check", choices=("layers", "output"), help="compare all layers (default below 1 M MACs)")
     parser.add_argument("--waves", action="store_true", help="write a waveform")
+    parser.add_argument("--page", action="store_true", help="write the report as an HTML page too")
     parser.add_argument("--out", metavar="DIR", help="where to write (default build/<model's file name>)")
     parser.add_argument("--export-args", default="", metavar="ARGS", help="more options of export.py, as one string")
     export.add_arguments(parser)

@@ -13,6 +13,7 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -30,6 +31,8 @@ BUILDS = ROOT / "build" / "sim"
 TOP = "intact_sim"
 SECONDS = "seconds"  # file of a build: how long it took
 MEMORY_FILES = ("program.mem", "weights.mem", "params.mem")
+PROGRESS = "progress"  # the file that the bench keeps its progress in
+WATCHED = 0.1  # seconds between two looks at it
 
 
 @dataclass(frozen=True)
@@ -143,6 +146,28 @@ def _output_to(stream: TextIO) -> Iterator[None]:
         yield
 
 
+@contextlib.contextmanager
+def _watched(path: Path, progress: Callable[[int, int], None]) -> Iterator[None]:
+    """Meanwhile calls `progress` with the two numbers that the bench keeps in the file."""
+    ended = threading.Event()
+
+    def watch() -> None:
+        last = False
+        while not last:
+            last = ended.wait(WATCHED)
+            with contextlib.suppress(OSError, ValueError):  # not there yet, or half written
+                frame, cycles = path.read_text().split()
+                progress(int(frame), int(cycles))
+
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+
+
 def simulate(
     sim: str,
     config: HwConfig,
@@ -155,12 +180,14 @@ def simulate(
     waves: bool,
     building: Callable[[], contextlib.AbstractContextManager[object]] = contextlib.nullcontext,
     back_to_back: bool = False,
+    progress: Callable[[int, int], None] | None = None,
 ) -> SimResult:
     """Runs every frame (N, words, rows) on the network in `folder`, which also takes the run's files.
 
     expected_cycles: of one run, for the time-out. back_to_back: the core starts by itself with every frame, and the
-    next frame waits at its stream; else the host starts each run and reads its counters. Raises IntactError where the
-    simulation does not end well.
+    next frame waits at its stream; else the host starts each run and reads its counters. progress: called now and
+    then, from another thread, with the number of the inference that runs (from 0) and its cycles so far.
+    Raises IntactError where the simulation does not end well.
     """
     with building():
         built = build(sim, config, waves)
@@ -177,16 +204,18 @@ def simulate(
         "frame_words": frames.shape[1],
         "back_to_back": back_to_back,
         "results": str(work / "results.json"),
+        "progress": str(work / PROGRESS) if progress else None,
     }
     (work / "job.json").write_text(json.dumps(job))
-    for name in ("results.json", "results.xml", "outputs.hex", "trace.hex", "timeline.txt"):
+    for name in ("results.json", "results.xml", "outputs.hex", "trace.hex", "timeline.txt", PROGRESS):
         (work / name).unlink(missing_ok=True)
     plusargs = ["+frames=frames.hex", "+outputs=outputs.hex", "+timeline=timeline.txt"]
     plusargs += ["+trace=trace.hex"] if trace else []
     runner = get_runner(sim, private=True)
     log = work / "sim.log"
     began = time.monotonic()
-    with log.open("w") as stream, _output_to(stream), contextlib.suppress(SystemExit):
+    watching = _watched(work / PROGRESS, progress) if progress else contextlib.nullcontext()
+    with log.open("w") as stream, _output_to(stream), watching, contextlib.suppress(SystemExit):
         runner.test(
             test_module="sim.bench_network",
             hdl_toplevel=TOP,

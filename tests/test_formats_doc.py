@@ -127,5 +127,5 @@ def test_every_field_of_manifest_and_report_is_documented() -> None:
     assert set(_keys(exported.manifest)) <= _documented("manifest.json")
     ends = np.cumsum(exported.cycles).tolist()
     result = SimResult(np.zeros((1, 1, 8), np.int8), [ends[-1]], ends, None, None, 1.0)
-    report = make_report("xor.pt", "icarus", exported, result, LayerComparison(1, 0, 0, ()), None)
+    report = make_report("xor.pt", "icarus", exported, result, LayerComparison(1, 0, 0, ()), None, [])
     assert set(_keys(report)) <= _documented("report.json")

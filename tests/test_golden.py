@@ -208,7 +208,7 @@ def test_cycles_of_other_layers() -> None:
 @pytest.mark.parametrize(
     ("array", "padding", "stride", "slots"),
     [
-        # 4x6 map, two tiles. 8x8: two slots a pixel; the first pixel of the job reads 3 columns, and the last slot ends it
+        # 4x6 map, two tiles. 8x8: two slots a pixel; the job's first pixel reads 3 columns, a last slot ends it
         ("8x8", (1, 1, 1, 1), 1, 3 + 7 * 2 + 8 * 5 * 2 + 1),  # rows share a pad: 2 columns, as many as slots
         ("8x8", (0, 0, 0, 0), 1, 3 + 3 * 3 + 4 * 3 * 2 + 1),
         ("8x8", (0, 1, 0, 1), 2, 3 + 3 * 3 + 4 * 2 * 2 + 1),

@@ -86,6 +86,14 @@ def test_bitstream_takes_the_exporters_variables(checkout: Path) -> None:
     assert run(["make", "bitstream"], checkout).stdout.split() == ["constraints/build.py", "ulx3s"]
 
 
+def test_report_is_sim_with_a_page(checkout: Path) -> None:
+    executable(checkout / "scripts" / "setup.sh", '#!/bin/sh\necho "set-up $*"\n')
+    executable(checkout / ".venv" / "bin" / "python", "#!/bin/sh\nprintf '%s\\n' \"$@\"\n")
+    values = ["MODEL=a b.pt", "ARRAY=4x4", "SIM=icarus", "INPUT=$x.npy", "OUT=`here`"]
+    plain, page = (run(["make", target, *values], checkout).stdout.splitlines() for target in ("sim", "report"))
+    assert page == [*plain, "--page"] and "$x.npy" in page and "`here`" in page
+
+
 def test_unset_variables_pass_nothing(checkout: Path) -> None:
     executable(checkout / "scripts" / "setup.sh", "#!/bin/sh\n")
     executable(checkout / ".venv" / "bin" / "python", '#!/bin/sh\necho "$# $*"\n')

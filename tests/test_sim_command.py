@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
+import html
+import io
 import json
 import os
 import re
 import shutil
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 from pyexport import export, golden, ir, readers
+from pyexport.report import console, simulation_progress
 from sim import run as command
 from sim import simulate
 from sim.runner import RTL, simulator_missing
@@ -268,3 +273,50 @@ def test_make_sim(tmp_path: Path) -> None:
     report = json.loads((tmp_path / "o u t" / "report.json").read_text())
     assert (report["array"], report["match"], report["model"]) == ("4x4", "exact", str(model))
     assert np.load(tmp_path / "o u t" / "outputs.npy").argmax(1).tolist() == [0, 6]
+
+
+def test_page(run: Run, tmp_path: Path) -> None:
+    """Written on request, with the differences; one of an earlier run doesn't stay."""
+    page = tmp_path / "the output" / "report.html"
+    status, report, _, _ = run(
+        "xor", {"inputs": np.zeros((1, 2), np.uint8), "codes": np.ones((1, 7), np.uint8)}, "--page"
+    )
+    (line,) = report["differences"]
+    assert status == 1 and line.startswith("codes that differ from the framework's own: ")
+    assert line in html.unescape(page.read_text(encoding="utf-8"))
+    status, report, _, _ = run("xor", np.zeros((1, 2), np.uint8))
+    assert status == 0 and report["differences"] == [] and not page.exists()
+
+
+def test_progress(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Inference and its cycles, from the core's own counter; and no bar where the output is no terminal."""
+    seen: list[tuple[int, int]] = []
+
+    @contextlib.contextmanager
+    def record(out: Console, inferences: int, cycles: int) -> Iterator[Callable[[int, int], None]]:
+        assert (inferences, cycles) == (2, 8536)
+        yield lambda inference, done: seen.append((inference, done))
+
+    np.save(tmp_path / "given.npy", np.load(MODELS / "digits_test.npz")["inputs"][:2])
+    arguments = [str(MODELS / "digits.pt"), "--sim", "icarus", "--out", str(tmp_path / "out")]
+    arguments += ["--input", str(tmp_path / "given.npy")]
+    with monkeypatch.context() as patch:
+        patch.setattr("pyexport.report.simulation_progress", record)
+        assert command.main(arguments) == 0
+    assert seen == sorted(seen) and len(set(seen)) > 3
+    assert all(0 <= inference < 2 and 0 <= done <= 8536 for inference, done in seen)
+    with simulation_progress(console(), 4, 8536) as progress:
+        assert progress is None
+
+
+def test_progress_on_a_terminal() -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    stream = Terminal()
+    out = Console(file=stream, width=120, force_terminal=True)
+    with simulation_progress(out, 3, 1000) as progress:
+        assert progress is not None and not stream.getvalue()
+        progress(1, 500)
+    assert "inference 2 of 3" in stream.getvalue() and "1,500 of 3,000 cycles" in stream.getvalue()
