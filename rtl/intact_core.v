@@ -419,7 +419,7 @@ module intact_core #(
             assign issue_addr   = chosen ? window_addr : {{2*ACT_ADDR{1'b0}}, dense_addr};
             assign wgt_addr     = chosen ? window_wgt : dense_wgt;
             assign outside_1    = windowed ? window_outside : {3{dense_outside}};
-            assign shift        = ~chosen | window_shift;
+            assign shift        = ~chosen | (window_issue & window_shift);
             assign issue        = dense_issue | window_issue;
             assign meets        = dense_issue | (window_issue & window_meets);
             assign second       = window_second;

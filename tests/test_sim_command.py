@@ -194,11 +194,11 @@ def test_one_wrong_code_is_named(run: Run, monkeypatch: pytest.MonkeyPatch, caps
 def test_a_wrong_cycle_count_is_named(
     run: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(golden, "network_cycles", lambda *_: [21, 22])
+    monkeypatch.setattr(golden, "network_cycles", lambda *_: [22, 23])
     status, report, _, _ = run("xor", np.zeros((1, 2), np.uint8))
     text = capsys.readouterr().out
-    assert status == 1 and "layer '2': 21 cycles measured, 22 predicted" in text and "43 predicted" in text
-    assert report["cycles"] == 42 and report["predicted_cycles"] == 43 and report["mismatches"] == 0
+    assert status == 1 and "layer '2': 22 cycles measured, 23 predicted" in text and "45 predicted" in text
+    assert report["cycles"] == 44 and report["predicted_cycles"] == 45 and report["mismatches"] == 0
 
 
 def test_a_broken_weight_memory(run: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
@@ -294,7 +294,7 @@ def test_progress(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytes
 
     @contextlib.contextmanager
     def record(out: Console, inferences: int, cycles: int) -> Iterator[Callable[[int, int], None]]:
-        assert (inferences, cycles) == (2, 8536)
+        assert (inferences, cycles) == (2, 7646)
         yield lambda inference, done: seen.append((inference, done))
 
     np.save(tmp_path / "given.npy", np.load(MODELS / "digits_test.npz")["inputs"][:2])
@@ -304,8 +304,8 @@ def test_progress(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytes
         patch.setattr("pyexport.report.simulation_progress", record)
         assert command.main(arguments) == 0
     assert seen == sorted(seen) and len(set(seen)) > 3
-    assert all(0 <= inference < 2 and 0 <= done <= 8536 for inference, done in seen)
-    with simulation_progress(console(), 4, 8536) as progress:
+    assert all(0 <= inference < 2 and 0 <= done <= 7646 for inference, done in seen)
+    with simulation_progress(console(), 4, 7646) as progress:
         assert progress is None
 
 
