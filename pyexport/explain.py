@@ -31,6 +31,7 @@ def explain(network: Network, name: str, inputs: npt.NDArray[np.int64] | None) -
         f"  kernel {layer.kernel}, stride {layer.stride}, padding (top, bottom, left, right) {layer.padding}, "
         f"dilation {layer.dilation}, groups {layer.groups}",
         *([] if layer.second else [f"  input  {_quant(source)}"]),
+        *([_operands(layer, network)] if layer.operands else []),
         f"  output {_quant(target)}, clamped to codes "
         f"{layer.requant.lo - target.shift}..{layer.requant.hi - target.shift}",
         "",
@@ -45,7 +46,9 @@ def explain(network: Network, name: str, inputs: npt.NDArray[np.int64] | None) -
         lines.append("Example: the first input of --inputs.")
     tensors = golden.run(network, codes)
     second = None if layer.second is None else network.tensors[layer.second]
-    if second is None:
+    if layer.operands:
+        acc = np.concatenate([tensors[name] for name in layer.operands], 1 + layer.axis)[0].astype(np.int64)
+    elif second is None:
         acc = accumulate(tensors[layer.input], layer, source)[0]
     else:
         acc = add(tensors[source.name], tensors[second.name], layer, source, second)[0]
@@ -58,6 +61,9 @@ def explain(network: Network, name: str, inputs: npt.NDArray[np.int64] | None) -
     lines.append("")
     if layer.weights is not None:
         lines += _weights(layer, source, target, channel)
+    if layer.operands:
+        lines += _side_by_side(layer, network, (y, x, channel), int(acc[y, x, channel]))
+        return "\n".join(lines)
     if layer.maximum:
         lines.append(
             f"The largest code of the window is {int(acc[y, x, channel]) - source.shift}; it is kept as it is."
@@ -69,6 +75,22 @@ def explain(network: Network, name: str, inputs: npt.NDArray[np.int64] | None) -
         lines += _sum(layer, [(t, int(tensors[t.name][0][place])) for t in (source, second)], int(acc[y, x, channel]))
     lines += _requantise(layer.requant, target, channel, int(acc[y, x, channel]))
     return "\n".join(lines)
+
+
+def _operands(layer: QLayer, network: Network) -> str:
+    sizes = [f"{name} {_shape(network.tensors[name])}" for name in layer.operands]
+    return f"  side by side along {'HWC'[layer.axis]}: {', '.join(sizes)}"
+
+
+def _side_by_side(layer: QLayer, network: Network, place: tuple[int, int, int], acc: int) -> list[str]:
+    """Where a concatenation's code comes from."""
+    target, at = network.tensors[layer.output], list(place)
+    for name in layer.operands:
+        if at[layer.axis] < network.tensors[name].shape[layer.axis]:
+            break
+        at[layer.axis] -= network.tensors[name].shape[layer.axis]
+    code = int(np.clip(acc, layer.requant.lo, layer.requant.hi))
+    return [f"It is {name} at ({at[0]}, {at[1]}, {at[2]}): code {acc - target.shift}, kept as {code - target.shift}."]
 
 
 def _sum(layer: QLayer, operands: list[tuple[QTensor, int]], acc: int) -> list[str]:

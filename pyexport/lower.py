@@ -7,6 +7,7 @@ generator adds is worked out here.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -17,6 +18,7 @@ from pyexport.arith import FRACTION
 from pyexport.errors import IntactError
 from pyexport.fit_add import digits
 from pyexport.hwconfig import HwConfig, bits_for
+from pyexport.lower_concat import Emitted, concat_jobs
 from pyexport.memory import MemoryPlan, plan
 from pyexport.qlayers import Network, QLayer
 
@@ -55,7 +57,7 @@ class Lowered:
 
 def lower(network: Network, config: HwConfig) -> Lowered:
     """The program and images of `network` for the array of `config`; its depths are not looked at (`with_depths`)."""
-    memory = plan(network, config.rows)
+    memory = plan(network, config.rows, config.lanes)
     jobs: list[Job] = []
     weights: list[npt.NDArray[np.int8]] = []
     params: list[int] = []
@@ -63,14 +65,14 @@ def lower(network: Network, config: HwConfig) -> Lowered:
     used = (0, 0)  # weight words, parameter words
     for index, layer in enumerate(network.layers):
         start = used
-        lowering = _LayerLowering(index, layer, network, config, memory)
-        for tiles in lowering.jobs():
-            words, rewind = lowering.weight_words(tiles)
-            fields = lowering.fields(tiles, rewind)
-            fields |= {"wgt_base": used[0], "prm_base": used[1]}
-            jobs.append(Job(index, fields))
+        if layer.operands:
+            emitted = concat_jobs(layer, network, config, memory)
+        else:
+            emitted = _LayerLowering(layer, network, config, memory).emit()
+        for fields, words, packed in emitted:
+            jobs.append(Job(index, fields | {"layer": index, "wgt_base": used[0], "prm_base": used[1]}))
             weights.append(words)
-            params += lowering.parameters(tiles)
+            params += packed
             used = used[0] + len(words), len(params) // config.lanes
         jobs[-1].fields["layer_end"] = 1
         ranges.append({"weights": (start[0], used[0]), "parameters": (start[1], used[1])})
@@ -106,8 +108,8 @@ class _Tile:
 class _LayerLowering:
     """One layer on one array. A tile is the output channels computed at once; a job is tiles that advance evenly."""
 
-    def __init__(self, index: int, layer: QLayer, network: Network, config: HwConfig, memory: MemoryPlan) -> None:
-        self.index, self.layer, self.config = index, layer, config
+    def __init__(self, layer: QLayer, network: Network, config: HwConfig, memory: MemoryPlan) -> None:
+        self.layer, self.config = layer, config
         self.source, self.target = network.tensors[layer.input], network.tensors[layer.output]
         self.read_from, self.write_to = memory.placements[layer.input], memory.placements[layer.output]
         self.adds = layer.second is not None
@@ -132,8 +134,14 @@ class _LayerLowering:
             spans.append((range(first, last + 1), low // config.rows, high // config.rows))
         # every tile reads as many words as the widest one, and never past its pixel
         self.words = max(high - low + 1 for _, low, high in spans)
-        limit = self.read_from.pixel_words - self.words
+        limit = -(-self.source.shape[2] // config.rows) - self.words
         self.tiles = [_Tile(channels, min(low, limit)) for channels, low, _ in spans]
+
+    def emit(self) -> Iterator[Emitted]:
+        """The jobs in order, but for the layer's index and their bases in weight and parameter memory."""
+        for tiles in self.jobs():
+            words, rewind = self.weight_words(tiles)
+            yield self.fields(tiles, rewind), words, self.parameters(tiles)
 
     def jobs(self) -> list[list[_Tile]]:
         """The tiles in stretches over which the first word advances by a constant, greedily from the left."""
@@ -184,17 +192,16 @@ class _LayerLowering:
         return stored, rewind
 
     def fields(self, tiles: list[_Tile], rewind: dict[str, int]) -> dict[str, int]:
-        """The descriptor of one job but for its bases in weight and parameter memory."""
+        """The descriptor of one job but for its layer's index and its bases in weight and parameter memory."""
         layer, config, channel = self.layer, self.config, tiles[0].channels.start
         beats = self.tile_size // config.lanes
         steps = self.passes * self.taps[0] * self.taps[1] * self.words
-        pixel_bytes = self.write_to.pixel_words * config.rows
+        pixel_bytes = -(-self.target.shape[2] // config.rows) * config.rows
         return self._loops(tiles, rewind) | {
             "opcode": isa.OPCODE_ACCUMULATE,
             "accumulate_max": int(layer.maximum),
             "pass_subtracts": int(layer.wide),
             "pass_shifts": int(self.adds),
-            "layer": self.index,
             "gap": max(0, beats - steps),
             "pad": -128 if layer.maximum else self.source.zero_point,
             "zero_point": layer.requant.z,
@@ -281,7 +288,7 @@ def folded_bias(layer: QLayer, zero_points: tuple[int, int]) -> npt.NDArray[np.i
 
     The hardware sums x * w without zero points, so bias - zx * (sum of w), modulo 2^32 like the accumulator.
     """
-    if layer.maximum:
+    if layer.maximum or layer.operands:
         return layer.requant.bias
     if layer.second is not None:
         return layer.requant.bias - zero_points[0] * layer.factors[0] - zero_points[1] * layer.factors[1]

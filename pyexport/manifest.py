@@ -63,6 +63,7 @@ def _port(port: Port, network: Network, lowered: Lowered) -> dict[str, Any]:
         "source_axes_of_hwc": list(port.axes),
         "base": placement.base,
         "words": placement.words,
+        "pixel_words": placement.pixel_words,
     }
 
 
@@ -115,6 +116,9 @@ def _layer(index: int, layer: QLayer, network: Network, lowered: Lowered, predic
         },
         "memory": {**lowered.layer_ranges[index], "output": [target.base, target.base + target.words]},
     }
+    if layer.operands:
+        entry["inputs"] = [_tensor(network.tensors[name]) for name in layer.operands]
+        entry["axis_of_hwc"] = layer.axis
     if layer.second is not None:
         entry["second_input"] = _tensor(second)
         entry["factors"] = list(layer.factors)

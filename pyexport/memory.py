@@ -9,7 +9,8 @@ from pyexport.qlayers import Network
 
 @dataclass(frozen=True)
 class Placement:
-    """A tensor in activation memory: words base .. base + words - 1, `pixel_words` per pixel.
+    """A tensor in activation memory: words base .. base + words - 1, `pixel_words` per pixel, the last ones of them
+    unused where the channels need fewer.
 
     first, last: indices of the layers that write it (-1: the host) and that read it last (one past the end: the host).
     """
@@ -30,28 +31,47 @@ class MemoryPlan:
     lower_bound: int
 
 
-def plan(network: Network, rows: int) -> MemoryPlan:
+def plan(network: Network, rows: int, lanes: int) -> MemoryPlan:
     """Places the largest tensors first, each at the lowest address free over its whole life."""
     lives = _lives(network)
+    pixel_words = _pixel_words(network, rows, lanes)
     sizes = {}
     for name in lives:
-        height, width, channels = network.tensors[name].shape
-        sizes[name] = (height * width * -(-channels // rows), -(-channels // rows))
+        height, width, _ = network.tensors[name].shape
+        sizes[name] = (height * width * pixel_words[name], pixel_words[name])
     placements: dict[str, Placement] = {}
     for name in sorted(lives, key=lambda n: (-sizes[n][0], lives[n])):
         first, last = lives[name]
-        words, pixel_words = sizes[name]
+        words, pixel = sizes[name]
         taken = sorted((p.base, p.base + p.words) for p in placements.values() if p.first <= last and first <= p.last)
         base = 0
         for start, end in taken:
             if base + words <= start:
                 break
             base = max(base, end)
-        placements[name] = Placement(base, words, pixel_words, first, last)
+        placements[name] = Placement(base, words, pixel, first, last)
     alive = [
         sum(p.words for p in placements.values() if p.first <= i <= p.last) for i in range(-1, len(network.layers) + 1)
     ]
     return MemoryPlan(placements, max(p.base + p.words for p in placements.values()), max(alive))
+
+
+def _pixel_words(network: Network, rows: int, lanes: int) -> dict[str, int]:
+    """Words of a pixel: as many as the channels need.
+
+    Tensors that a job reads side by side take as many as the widest of them: a concatenation's output, and an operand
+    whose first channel falls inside a group of `lanes` channels.
+    """
+    alike = {name: {name} for name in network.tensors}
+    for layer in network.layers:
+        start = 0
+        for name in layer.operands:
+            height, width, channels = network.tensors[name].shape
+            if layer.axis == 2 and start % lanes and height * width > 1:
+                joined = alike[name] | alike[layer.output]
+                alike |= dict.fromkeys(joined, joined)
+            start += channels
+    return {name: max(-(-network.tensors[n].shape[2] // rows) for n in same) for name, same in alike.items()}
 
 
 def _lives(network: Network) -> dict[str, tuple[int, int]]:

@@ -38,6 +38,7 @@ class QLayer:
     maximum: keep the largest code of the window instead of the sum of (x - zx) * w; taps in the padding never win.
     macs: multiply-accumulates of the source's layer, 0 for pooling.
     second, factors: residual add: the other operand, and what each is multiplied by (pyexport/fit_add.py).
+    operands, axis: concatenation: all operands, side by side along axis 0, 1 or 2 (H, W, C); `input` is the first.
     differing: per channel, the accumulators whose code is not the runtime's (all empty: proved equal).
     facts: what the manifest and the table show besides (plain data).
     """
@@ -58,12 +59,14 @@ class QLayer:
     differing: tuple[npt.NDArray[np.int64], ...] = ()
     second: str | None = None
     factors: tuple[int, int] = (1, 0)
+    operands: tuple[str, ...] = ()
+    axis: int = 2
     facts: dict[str, object] = field(default_factory=dict)
 
     @property
     def inputs(self) -> tuple[str, ...]:
         """Names of the tensors that it reads."""
-        return (self.input,) if self.second is None else (self.input, self.second)
+        return self.operands or ((self.input,) if self.second is None else (self.input, self.second))
 
     @property
     def wide(self) -> bool:

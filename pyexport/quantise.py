@@ -67,10 +67,15 @@ def _layer(graph: ir.Graph, node: ir.AnyNode, runtime: str, tensors: dict[str, Q
         return _average(node, runtime, tensors)
     if isinstance(node, ir.Add):
         return _add(node, runtime, tensors)
-    if isinstance(node, (ir.Lookup, ir.Concat)):
+    if isinstance(node, ir.Lookup):
         raise IntactError(
             f"{type(node).__name__} is not supported by the hardware; leave it out or compute it on the host"
         )
+    if isinstance(node, ir.Concat):
+        layer = _unit_layer(
+            node, "concat", tensors, (1, 1), (1, 1), (0, 0, 0, 0), (1, 1), False, _same(node, tensors[node.output])
+        )
+        return replace(layer, operands=node.inputs, axis=node.axis, groups=1)
     return _maximum(node, tensors)
 
 
@@ -164,7 +169,14 @@ def _average(node: ir.AvgPool2d, runtime: str, tensors: dict[str, QTensor]) -> Q
 
 
 def _maximum(node: ir.MaxPool2d | ir.Clamp, tensors: dict[str, QTensor]) -> QLayer:
-    target = tensors[node.output]
+    result = _same(node, tensors[node.output])
+    if isinstance(node, ir.Clamp):
+        return _unit_layer(node, "clamp", tensors, (1, 1), (1, 1), (0, 0, 0, 0), (1, 1), True, result)
+    return _unit_layer(node, "max_pool2d", tensors, node.kernel, node.stride, node.padding, node.dilation, True, result)
+
+
+def _same(node: ir.AnyNode, target: QTensor) -> fit.FitResult:
+    """Constants that keep every code as it is, but for the node's clamp."""
     channels = target.shape[2]
     zeros = np.zeros(channels, np.int64)
     # the code itself: m = 2^24 and no shift put v before the point of Eq. 4, no offset
@@ -181,10 +193,7 @@ def _maximum(node: ir.MaxPool2d | ir.Clamp, tensors: dict[str, QTensor]) -> QLay
         lo=node.clamp[0] + target.shift,
         hi=node.clamp[1] + target.shift,
     )
-    result = fit.FitResult(requant, [np.zeros(0, np.int64)] * channels, 0, 0)
-    if isinstance(node, ir.Clamp):
-        return _unit_layer(node, "clamp", tensors, (1, 1), (1, 1), (0, 0, 0, 0), (1, 1), True, result)
-    return _unit_layer(node, "max_pool2d", tensors, node.kernel, node.stride, node.padding, node.dilation, True, result)
+    return fit.FitResult(requant, [np.zeros(0, np.int64)] * channels, 0, 0)
 
 
 def _add(node: ir.Add, runtime: str, tensors: dict[str, QTensor]) -> QLayer:

@@ -30,13 +30,25 @@ def run(graph: ir.Graph, image: Codes, rounded: Callable[[ir.AnyNode, int, int],
         source, target = graph.tensors[node.inputs[0]], graph.tensors[node.output]
         codes: Codes = {}
         for place in positions(target.shape):
-            if isinstance(node, (ir.MaxPool2d, ir.Clamp)):
+            if isinstance(node, ir.Concat):
+                code = beside(node, [(values[name], graph.tensors[name].shape) for name in node.inputs], place)
+            elif isinstance(node, (ir.MaxPool2d, ir.Clamp)):
                 code = largest(node, values[source.name], source, place)
             else:
                 code = rounded(node, accumulator(node, values[source.name], source, place), place[2])
             codes[place] = min(max(code, node.clamp[0]), node.clamp[1])
         values[node.output] = codes
     return values
+
+
+def beside(node: ir.Concat, operands: list[tuple[Codes, tuple[int, int, int]]], place: tuple[int, int, int]) -> int:
+    """The code at a place of tensors that lie side by side."""
+    at = list(place)
+    for codes, shape in operands:
+        if at[node.axis] < shape[node.axis]:
+            return codes[at[0], at[1], at[2]]
+        at[node.axis] -= shape[node.axis]
+    raise AssertionError(f"{place} lies beyond the last operand")
 
 
 def taps(node: Any, kernel: tuple[int, int], place: tuple[int, int, int]) -> Iterator[tuple[int, int, int, int]]:

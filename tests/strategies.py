@@ -172,6 +172,28 @@ class _Builder:
         sign = self.draw(st.sampled_from([1, 1, -1]))
         return ir.Add(name, (source.name, other.name), output, sign, _clamp(self.draw, quant)), source.shape, quant
 
+    def _concat(self, common: tuple[str, tuple[str], str], source: ir.Tensor) -> tuple[ir.AnyNode, object, ir.Quant]:
+        """With any tensors that fit beside it, itself too, in any order."""
+        axis, least = self.draw(st.sampled_from([0, 1, 2, 2, 2])), source.shape
+
+        def fits(other: ir.Tensor) -> bool:
+            apart = [i for i in range(3) if other.shape[i] != least[i]]
+            return other.quant == source.quant and apart in ([], [axis])
+
+        names = [name for name, tensor in self.tensors.items() if fits(tensor)]
+        inputs = self.draw(st.lists(st.sampled_from(names), min_size=0, max_size=3))
+        inputs.insert(self.draw(st.integers(0, len(inputs))), source.name)
+        most = 2 * self.channels if axis == 2 else 12
+        while len(inputs) > 1 and sum(self.tensors[name].shape[axis] for name in inputs) > most:
+            inputs.pop()
+        total = sum(self.tensors[name].shape[axis] for name in inputs)
+        shape = tuple(total if i == axis else size for i, size in enumerate(least))
+        return (
+            ir.Concat(common[0], tuple(inputs), common[2], axis, _clamp(self.draw, source.quant)),
+            shape,
+            source.quant,
+        )
+
     def graph(self) -> ir.Graph:
         """The checked graph."""
         last = f"t{len(self.nodes)}"
@@ -188,7 +210,7 @@ def graphs(
     """1 to `layers` layers on maps up to side x side with up to `channels` channels. adds: residual adds too."""
     builder = _Builder(draw, match or draw(st.sampled_from(RUNTIMES)), channels, side)
     for _ in range(draw(st.integers(1, layers))):
-        ops = ["conv", "conv", "conv", "linear", "maximum", "average", "clamp"]
+        ops = ["conv", "conv", "conv", "linear", "maximum", "average", "clamp", "concat", "concat"]
         # only TFLite's runtimes have a formula for it
         ops += ["add"] * 3 * (adds and builder.match == "tflite-ref")
         builder.add(draw(st.sampled_from(ops)))

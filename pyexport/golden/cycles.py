@@ -41,6 +41,8 @@ def tile_words(layer: QLayer, in_channels: int, out_channels: int, config: HwCon
 
 def layer_cycles(layer: QLayer, network: Network, config: HwConfig) -> int:
     """Cycles from the layer's first word issued to its last code written."""
+    if layer.operands:
+        return concat_cycles(layer, network, config)
     source, target = network.tensors[layer.input], network.tensors[layer.output]
     tiles = tile_words(layer, source.shape[2], target.shape[2], config)
     words = max(end - start for start, end in tiles)
@@ -56,6 +58,34 @@ def layer_cycles(layer: QLayer, network: Network, config: HwConfig) -> int:
     for count in _runs([min(start, pixel_words - words) for start, _ in tiles]):
         jobs_tiles = pixels * count
         total += jobs_tiles * issue + (jobs_tiles - 1) * max(0, beats - issue) + overhead
+    return total
+
+
+def concat_cycles(layer: QLayer, network: Network, config: HwConfig) -> int:
+    """A concatenation: each operand is copied in tiles of as many channels as possible, a job for each even stretch.
+
+    A drain beat writes `lanes` channels that begin at a multiple of `lanes`. An operand that begins elsewhere first
+    fills up the beat that the one before it began, in a job that reads two words a pixel: the output's and its own.
+    """
+    depth = PIPELINE - 1 + config.tree_levels
+    total = offset = 0
+    for name in layer.operands:
+        height, width, channels = network.tensors[name].shape
+        begin = 0
+        if layer.axis == 2 and offset % config.lanes:
+            begin = min(channels, config.lanes - offset % config.lanes)
+            total += 2 * height * width + depth + 1
+        offset += channels
+        if begin == channels:
+            continue
+        beats = min(config.beats, -(-(channels - begin) // config.lanes))
+        size = beats * config.lanes
+        spans = [(c // config.rows, (min(c + size, channels) - 1) // config.rows) for c in range(begin, channels, size)]
+        words = max(last - first + 1 for first, last in spans)
+        most = -(-channels // config.rows) - words
+        for count in _runs([min(first, most) for first, _ in spans]):
+            tiles = height * width * count
+            total += tiles * words + (tiles - 1) * max(0, beats - words) + depth + beats
     return total
 
 

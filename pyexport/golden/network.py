@@ -38,6 +38,8 @@ def _run(network: Network, x: Codes, keep: bool) -> dict[str, Codes]:
         sources = [network.tensors[name] for name in layer.inputs]
         if layer.second is not None:
             acc = add(codes[layer.input], codes[layer.second], layer, sources[0], sources[1])
+        elif layer.operands:
+            acc = np.concatenate([codes[name] for name in layer.operands], axis=1 + layer.axis).astype(np.int64)
         else:
             acc = accumulate(codes[layer.input], layer, sources[0])
         codes[layer.output] = requantise(acc, layer.requant).astype(np.int8)
