@@ -35,6 +35,7 @@ class Job:
 class Lowered:
     """program: 64-bit words.  weights: int8 (words, cols, rows).  params: (channels, fields) as packed Python integers.
 
+    tables: int8 (256,) each, no two equal.
     layer_ranges: per layer the weight words and parameter words as half-open ranges.
     """
 
@@ -45,6 +46,7 @@ class Lowered:
     weights: npt.NDArray[np.int8]
     params: tuple[int, ...]
     layer_ranges: tuple[dict[str, tuple[int, int]], ...]
+    tables: tuple[npt.NDArray[np.int8], ...] = ()
 
     @property
     def program(self) -> list[int]:
@@ -62,6 +64,7 @@ def lower(network: Network, config: HwConfig) -> Lowered:
     weights: list[npt.NDArray[np.int8]] = []
     params: list[int] = []
     ranges = []
+    tables: dict[bytes, int] = {}  # contents and number, from 1
     used = (0, 0)  # weight words, parameter words
     for index, layer in enumerate(network.layers):
         start = used
@@ -69,8 +72,10 @@ def lower(network: Network, config: HwConfig) -> Lowered:
             emitted = concat_jobs(layer, network, config, memory)
         else:
             emitted = _LayerLowering(layer, network, config, memory).emit()
+        table = 0 if layer.table is None else tables.setdefault(layer.table.tobytes(), len(tables) + 1)
         for fields, words, packed in emitted:
-            jobs.append(Job(index, fields | {"layer": index, "wgt_base": used[0], "prm_base": used[1]}))
+            fields |= {"layer": index, "table": table, "wgt_base": used[0], "prm_base": used[1]}
+            jobs.append(Job(index, fields))
             weights.append(words)
             params += packed
             used = used[0] + len(words), len(params) // config.lanes
@@ -93,8 +98,10 @@ def lower(network: Network, config: HwConfig) -> Lowered:
         "act_words": memory.words,
         "prm_words": used[1],
         "wgt_words": used[0],
+        "tables": len(tables),
     }
-    return Lowered(config, memory, header, tuple(jobs), np.concatenate(weights), tuple(params), tuple(ranges))
+    codes = tuple(np.frombuffer(contents, np.int8) for contents in tables)
+    return Lowered(config, memory, header, tuple(jobs), np.concatenate(weights), tuple(params), tuple(ranges), codes)
 
 
 @dataclass(frozen=True)
@@ -298,7 +305,7 @@ def folded_bias(layer: QLayer, zero_points: tuple[int, int]) -> npt.NDArray[np.i
 
 
 def with_depths(lowered: Lowered, fixed: HwConfig | None = None) -> Lowered:
-    """The same with the smallest power-of-two depths (at least 512 words) that hold it.
+    """The same with the smallest power-of-two depths (at least 512 words) that hold it, and as many tables as it has.
 
     fixed: a configuration whose depths are kept; raises IntactError naming the memory that is too small.
     """
@@ -308,6 +315,7 @@ def with_depths(lowered: Lowered, fixed: HwConfig | None = None) -> Lowered:
         "prm_depth": lowered.header["prm_words"],
         "prg_depth": len(lowered.program),
         "layers": lowered.header["layers"],
+        "tables": lowered.header["tables"],
     }
     if fixed is not None:
         for name, words in need.items():
@@ -317,5 +325,7 @@ def with_depths(lowered: Lowered, fixed: HwConfig | None = None) -> Lowered:
                     "use larger memories or a smaller model"
                 )
         return lowered
+    tables = need.pop("tables")
     depths = {name: 1 << bits_for(max(words, 16 if name == "layers" else 512)) for name, words in need.items()}
+    depths["tables"] = tables
     return replace(lowered, config=replace(lowered.config, **depths))

@@ -39,13 +39,16 @@ def manifest(
             "weight_words": lowered.header["wgt_words"],
             "parameter_words": lowered.header["prm_words"],
             "program_words": len(lowered.program),
+            "tables": len(lowered.tables),
             "bytes": {
                 "activations": lowered.plan.words * config.rows,
                 "weights": lowered.header["wgt_words"] * config.rows * config.cols,
                 "parameters": lowered.header["prm_words"] * config.prm_bits // 8,
                 "program": len(lowered.program) * 8,
+                "tables": len(lowered.tables) * 256 * config.lanes,
             },
-            "files": {"program": "program.mem", "weights": "weights.mem", "parameters": "params.mem"},
+            "files": {"program": "program.mem", "weights": "weights.mem", "parameters": "params.mem"}
+            | ({"tables": "tables.mem"} if config.tables else {}),
         },
         "layers": [
             _layer(i, layer, network, lowered, predicted)
@@ -116,6 +119,10 @@ def _layer(index: int, layer: QLayer, network: Network, lowered: Lowered, predic
         },
         "memory": {**lowered.layer_ranges[index], "output": [target.base, target.base + target.words]},
     }
+    if layer.table is not None:
+        entry["table"] = layer.table.tolist()
+    if layer.rounded is not None:
+        entry["before_table"] = _tensor(network.tensors[layer.rounded])
     if layer.operands:
         entry["inputs"] = [_tensor(network.tensors[name]) for name in layer.operands]
         entry["axis_of_hwc"] = layer.axis

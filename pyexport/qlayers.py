@@ -38,6 +38,8 @@ class QLayer:
     maximum: keep the largest code of the window instead of the sum of (x - zx) * w; taps in the padding never win.
     macs: multiply-accumulates of the source's layer, 0 for pooling.
     second, factors: residual add: the other operand, and what each is multiplied by (pyexport/fit_add.py).
+    table: on-chip codes int8 (256,), which take the place of the requantiser's -128 .. 127; None: these are the output.
+    rounded: the tensor whose codes the requantiser gives, where they are not stored but go through the table at once.
     operands, axis: concatenation: all operands, side by side along axis 0, 1 or 2 (H, W, C); `input` is the first.
     differing: per channel, the accumulators whose code is not the runtime's (all empty: proved equal).
     facts: what the manifest and the table show besides (plain data).
@@ -61,6 +63,8 @@ class QLayer:
     factors: tuple[int, int] = (1, 0)
     operands: tuple[str, ...] = ()
     axis: int = 2
+    table: npt.NDArray[np.int8] | None = None
+    rounded: str | None = None
     facts: dict[str, object] = field(default_factory=dict)
 
     @property

@@ -1,4 +1,4 @@
-"""Graph -> quantised layers: folds clamps, subtracts zero points, fits every requantiser to the runtime."""
+"""Graph -> quantised layers: folds clamps and tables, subtracts zero points, fits every requantiser to the runtime."""
 
 from __future__ import annotations
 
@@ -36,6 +36,7 @@ def quantise(graph: ir.Graph, match: str | None = None) -> Network:
         except IntactError as error:
             raise IntactError(f"layer {graph.tail.name!r}: {error}") from None
     rule = runtimes.input_rule(graph.float_input, runtime)
+    layers = _fuse_lookups(layers, graph.output.tensor)
     return Network(graph.name, runtime, tensors, tuple(layers), graph.input, graph.output, rule, graph.tail)
 
 
@@ -68,9 +69,7 @@ def _layer(graph: ir.Graph, node: ir.AnyNode, runtime: str, tensors: dict[str, Q
     if isinstance(node, ir.Add):
         return _add(node, runtime, tensors)
     if isinstance(node, ir.Lookup):
-        raise IntactError(
-            f"{type(node).__name__} is not supported by the hardware; leave it out or compute it on the host"
-        )
+        return _lookup(node, runtime, tensors)
     if isinstance(node, ir.Concat):
         layer = _unit_layer(
             node, "concat", tensors, (1, 1), (1, 1), (0, 0, 0, 0), (1, 1), False, _same(node, tensors[node.output])
@@ -194,6 +193,40 @@ def _same(node: ir.AnyNode, target: QTensor) -> fit.FitResult:
         hi=node.clamp[1] + target.shift,
     )
     return fit.FitResult(requant, [np.zeros(0, np.int64)] * channels, 0, 0)
+
+
+def _lookup(node: ir.Lookup, runtime: str, tensors: dict[str, QTensor]) -> QLayer:
+    source, target = tensors[node.inputs[0]], tensors[node.output]
+    table = runtimes.lookup_table(node, source.quant, target.quant, runtime) + target.shift
+    low, high = ir.CODE_RANGE[source.quant.dtype]
+    layer = _unit_layer(
+        node,
+        "lookup",
+        tensors,
+        (1, 1),
+        (1, 1),
+        (0, 0, 0, 0),
+        (1, 1),
+        True,
+        _same(replace(node, clamp=(low, high)), source),
+    )
+    return replace(layer, table=table.astype(np.int8))
+
+
+def _fuse_lookups(layers: list[QLayer], output: str) -> list[QLayer]:
+    """Puts a table behind the layer that gives its input, where nothing else reads that and the layer has no table."""
+    found: list[QLayer] = []
+    for layer in layers:
+        before = next((i for i, other in enumerate(found) if other.output == layer.input), None)
+        readers = sum(layer.input in other.inputs for other in layers)
+        if layer.op == "lookup" and before is not None and readers == 1 and layer.input != output:
+            first = found[before]
+            if first.table is None and not first.operands:
+                name = f"{first.name}+{layer.name}"
+                found[before] = replace(first, name=name, output=layer.output, table=layer.table, rounded=first.output)
+                continue
+        found.append(layer)
+    return found
 
 
 def _add(node: ir.Add, runtime: str, tensors: dict[str, QTensor]) -> QLayer:

@@ -9,7 +9,7 @@
 //
 // Array ROWS (input lanes) x COLS (output lanes), LANES requantise lanes. Activations are int8, ROWS to a word, NHWC with
 // each pixel padded to whole words. From a job's last word issued to its last code readable: 17 + clog2(ROWS) + the drain's
-// beats of a tile (docs/architecture.md). Registers, program and memory formats: docs/formats.md.
+// beats of a tile, and 2 more where the codes go through a table (docs/architecture.md). Registers, program and memory formats: docs/formats.md.
 
 `resetall
 `default_nettype none
@@ -32,10 +32,13 @@ module intact_core #(
     parameter PRG_DEPTH = 1024,
     // layer cycle counters
     parameter LAYERS = 256,
+    // tables of 256 codes, 0 to 255; with 0 there is no hardware for them
+    parameter TABLES = 0,
     // memory images at power-up, or ""
     parameter WGT_FILE = "",
     parameter PRM_FILE = "",
-    parameter PRG_FILE = ""
+    parameter PRG_FILE = "",
+    parameter TAB_FILE = ""
 ) (
     input  wire              clk,
     input  wire              rst,
@@ -82,6 +85,9 @@ module intact_core #(
         if (ROWS * COLS < 2 || ROWS > 64 || COLS > 64) begin : gen_check_array
             ROWS_and_COLS_must_lie_in_1_to_64_and_not_both_be_1 error_in_parameters ();
         end
+        if (TABLES > 255) begin : gen_check_tables
+            TABLES_must_lie_in_0_to_255 error_in_parameters ();
+        end
     endgenerate
 
     localparam ACT_ADDR   = (ACT_DEPTH > 2) ? $clog2(ACT_DEPTH) : 1;
@@ -89,6 +95,7 @@ module intact_core #(
     localparam PRM_ADDR   = (PRM_DEPTH > 2) ? $clog2(PRM_DEPTH) : 1;
     localparam PRG_ADDR   = (PRG_DEPTH > 2) ? $clog2(PRG_DEPTH) : 1;
     localparam LAYER_ADDR = (LAYERS > 2) ? $clog2(LAYERS) : 1;
+    localparam TAB_ADDR   = (TABLES > 1) ? 8 + $clog2(TABLES) : 8;
     localparam GROUPS     = ROWS / LANES;
     localparam WGT_SLICES = (8 * ROWS * COLS + 31) / 32;
     localparam PRM_SLICES = 5 * LANES;
@@ -122,7 +129,7 @@ module intact_core #(
 
     axil_regs #(
         .ROWS(ROWS), .COLS(COLS), .LANES(LANES), .ACT_DEPTH(ACT_DEPTH), .WGT_DEPTH(WGT_DEPTH), .PRM_DEPTH(PRM_DEPTH),
-        .PRG_DEPTH(PRG_DEPTH), .LAYERS(LAYERS)
+        .PRG_DEPTH(PRG_DEPTH), .LAYERS(LAYERS), .TABLES(TABLES)
     ) regs (
         .clk            (clk),
         .rst            (rst),
@@ -193,10 +200,11 @@ module intact_core #(
     wire                  load_program = load_valid & (load_target == `LOAD_PROGRAM);
     wire                  load_weights = load_valid & (load_target == `LOAD_WEIGHTS);
     wire                  load_params  = load_valid & (load_target == `LOAD_PARAMS);
+    wire                  load_tables  = load_valid & (load_target == `LOAD_TABLES);
 
     sequencer #(
         .ROWS(ROWS), .COLS(COLS), .LANES(LANES), .ACT_DEPTH(ACT_DEPTH), .WGT_DEPTH(WGT_DEPTH), .PRM_DEPTH(PRM_DEPTH),
-        .PRG_DEPTH(PRG_DEPTH), .LAYERS(LAYERS), .PRG_ADDR(PRG_ADDR), .LAYER_ADDR(LAYER_ADDR)
+        .PRG_DEPTH(PRG_DEPTH), .LAYERS(LAYERS), .TABLES(TABLES), .PRG_ADDR(PRG_ADDR), .LAYER_ADDR(LAYER_ADDR)
     ) control (
         .clk             (clk),
         .rst             (rst),
@@ -426,7 +434,8 @@ module intact_core #(
     );
 
     drain #(
-        .ROWS(ROWS), .COLS(COLS), .LANES(LANES), .ACT_ADDR(ACT_ADDR), .PRM_ADDR(PRM_ADDR)
+        .ROWS(ROWS), .COLS(COLS), .LANES(LANES), .ACT_ADDR(ACT_ADDR), .PRM_ADDR(PRM_ADDR), .TABLES(TABLES),
+        .TAB_ADDR(TAB_ADDR), .TAB_FILE(TAB_FILE)
     ) writer (
         .clk             (clk),
         .rst             (rst | flush),
@@ -439,6 +448,9 @@ module intact_core #(
         .results         (results),
         .prm_addr        (prm_addr),
         .prm_data        (prm_data),
+        .tab_write       (load_tables),
+        .tab_addr        (load_addr[TAB_ADDR-1:0]),
+        .tab_data        (load_data[7:0]),
         .write_enable    (drain_enable),
         .write_addr      (drain_addr),
         .write_data      (drain_data),

@@ -97,13 +97,19 @@ def steps(job: Fields, config: HwConfig) -> Iterator[Step]:
 
 
 def run(
-    program: list[int], weights: npt.NDArray[np.int8], params: list[int], config: HwConfig, memory: npt.NDArray[np.int8]
+    program: list[int],
+    weights: npt.NDArray[np.int8],
+    params: list[int],
+    config: HwConfig,
+    memory: npt.NDArray[np.int8],
+    tables: list[list[int]],
 ) -> Walk:
     """Runs the whole program. weights: (words, cols, rows).  memory: the input is in place, the rest is anything."""
     header = decode(isa.HEADER, program[: isa.HEADER_WORDS])
     assert header["magic"] == isa.MAGIC and header["version"] == isa.FORMAT_VERSION
     assert (header["rows"], header["cols"], header["lanes"]) == (config.rows, config.cols, config.lanes)
     assert header["wgt_words"] == len(weights) and header["prm_words"] * config.lanes == len(params)
+    assert header["tables"] == len(tables) <= config.tables
     assert len(program) == isa.HEADER_WORDS + header["jobs"] * isa.DESCRIPTOR_WORDS
     defined = np.zeros(memory.shape, bool)
     defined[header["in_base"] : header["in_base"] + header["in_words"]] = True
@@ -111,17 +117,27 @@ def run(
     for index in range(header["jobs"]):
         at = isa.HEADER_WORDS + index * isa.DESCRIPTOR_WORDS
         job = decode(isa.DESCRIPTOR, program[at : at + isa.DESCRIPTOR_WORDS])
-        assert job["opcode"] == isa.OPCODE_ACCUMULATE and not any(job[f"reserved{i}"] for i in range(4))
+        assert job["opcode"] == isa.OPCODE_ACCUMULATE and not any(
+            job[name] for name in job if name.startswith("reserved")
+        )
         assert job["program_end"] == (index == header["jobs"] - 1) and job["layer"] < header["layers"]
         assert job["layer_end"] or not job["program_end"]
-        _job(walk, job, header, weights, params, config)
+        assert job["table"] <= len(tables)
+        # without a table a code stays what it is
+        _job(walk, job, header, weights, params, config, [list(range(-128, 128)), *tables][job["table"]])
     used = max(max(words, default=0) for words in walk.reads.values())
     assert used < header["act_words"] <= config.act_depth
     return walk
 
 
 def _job(
-    walk: Walk, job: Fields, header: Fields, weights: npt.NDArray[np.int8], params: list[int], config: HwConfig
+    walk: Walk,
+    job: Fields,
+    header: Fields,
+    weights: npt.NDArray[np.int8],
+    params: list[int],
+    config: HwConfig,
+    table: list[int],
 ) -> None:
     issued = list(steps(job, config))
     wgt = np.array([step.wgt for step in issued])
@@ -148,10 +164,10 @@ def _job(
     beats = job["last_beat"] + 1
     assert beats <= config.beats
     assert (np.diff(last) + job["gap"] >= beats).all(), "a tile would overrun the drain"
-    _drain(walk, job, header, params, config, acc, [issued[i].ends for i in last])
+    _drain(walk, job, header, params, config, acc, [issued[i].ends for i in last], table)
     cycles = len(issued) + job["gap"] * (len(last) - 1)
     # memory 2, multiplier 3, tree, accumulator 1, requantise 11, and the drain's beats, the last of which is the write
-    depth = 2 + 3 + config.tree_levels + 1 + 11 + beats - 1
+    depth = 2 + 3 + config.tree_levels + 1 + 11 + beats - 1 + (2 if job["table"] else 0)
     walk.layer_cycles[job["layer"]] = walk.layer_cycles.get(job["layer"], 0) + cycles + depth
 
 
@@ -163,6 +179,7 @@ def _drain(
     config: HwConfig,
     acc: npt.NDArray[np.int64],
     ends: list[tuple[bool, bool, bool]],
+    table: list[int],
 ) -> None:
     pixel = job["out_base"]
     param, address, group, left = job["prm_base"], pixel, job["out_group"], job["out_groups"]
@@ -176,7 +193,8 @@ def _drain(
             if left:
                 assert 0 <= address < config.act_depth, "a write outside the activation memory"
                 bytes_ = slice(group * config.lanes, (group + 1) * config.lanes)
-                walk.memory[address, bytes_], walk.defined[address, bytes_] = codes, True
+                walk.memory[address, bytes_] = [table[code + 128] for code in codes.tolist()]
+                walk.defined[address, bytes_] = True
                 writes.append((address, group))
                 left -= 1
             param, group = param + 1, group + 1

@@ -24,7 +24,9 @@ def positions(shape: tuple[int, int, int]) -> Iterator[tuple[int, int, int]]:
 
 
 def run(graph: ir.Graph, image: Codes, rounded: Callable[[ir.AnyNode, int, int], int]) -> dict[str, Codes]:
-    """Every tensor's codes. rounded(node, acc, channel) is the code before the clamp, for sums; maxima need none."""
+    """Every tensor's codes. rounded(node, acc, channel) is the code before the clamp, for sums and for functions of a
+    code; maxima need none.
+    """
     values = {graph.input.tensor: image}
     for node in graph.nodes:
         source, target = graph.tensors[node.inputs[0]], graph.tensors[node.output]
@@ -32,6 +34,8 @@ def run(graph: ir.Graph, image: Codes, rounded: Callable[[ir.AnyNode, int, int],
         for place in positions(target.shape):
             if isinstance(node, ir.Concat):
                 code = beside(node, [(values[name], graph.tensors[name].shape) for name in node.inputs], place)
+            elif isinstance(node, ir.Lookup):
+                code = rounded(node, values[source.name][place], place[2])
             elif isinstance(node, (ir.MaxPool2d, ir.Clamp)):
                 code = largest(node, values[source.name], source, place)
             else:

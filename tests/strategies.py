@@ -172,6 +172,19 @@ class _Builder:
         sign = self.draw(st.sampled_from([1, 1, -1]))
         return ir.Add(name, (source.name, other.name), output, sign, _clamp(self.draw, quant)), source.shape, quant
 
+    def _lookup(self, common: tuple[str, tuple[str], str], source: ir.Tensor) -> tuple[ir.AnyNode, object, ir.Quant]:
+        functions = ["hard_swish", "leaky_relu", "requantise", "logistic", "tanh", "multiply"]
+        function = self.draw(st.sampled_from(functions))
+        fixed = {"logistic": (1 / 256, -128), "tanh": (1 / 128, 0)}.get(function)
+        quant = _quant(self.draw, float(source.quant.scale) * self.draw(st.sampled_from([0.5, 1, 1.7])), "int8")
+        if fixed:
+            quant = ir.Quant(f32(fixed[0]), fixed[1], "int8")
+        alpha = self.draw(st.sampled_from([-0.5, 0.1, 1.5])) if function == "leaky_relu" else 0.0
+        constant = (self.draw(st.integers(-128, 127)), ir.Quant(f32(0.01), 5, "int8"))
+        clamp = _clamp(self.draw, quant)
+        node = ir.Lookup(*common, function, clamp, alpha, constant if function == "multiply" else None)
+        return node, source.shape, quant
+
     def _concat(self, common: tuple[str, tuple[str], str], source: ir.Tensor) -> tuple[ir.AnyNode, object, ir.Quant]:
         """With any tensors that fit beside it, itself too, in any order."""
         axis, least = self.draw(st.sampled_from([0, 1, 2, 2, 2])), source.shape
@@ -211,7 +224,8 @@ def graphs(
     builder = _Builder(draw, match or draw(st.sampled_from(RUNTIMES)), channels, side)
     for _ in range(draw(st.integers(1, layers))):
         ops = ["conv", "conv", "conv", "linear", "maximum", "average", "clamp", "concat", "concat"]
-        # only TFLite's runtimes have a formula for it
+        # only TFLite's runtimes have a formula for these
         ops += ["add"] * 3 * (adds and builder.match == "tflite-ref")
+        ops += ["lookup"] * 3 * (builder.match == "tflite-ref")
         builder.add(draw(st.sampled_from(ops)))
     return builder.graph()

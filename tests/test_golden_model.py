@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pyexport import golden, ir, quantise
+from pyexport import golden, ir, quantise, runtimes
 from pyexport.hwconfig import HwConfig
 from pyexport.lower import lower
 from sim.compare import to_words
@@ -33,9 +33,13 @@ def test_golden_model_against_plain_python(graph: ir.Graph, seed: int) -> None:
     network = quantise.quantise(graph)
     x = images_of(graph, seed)
     codes = golden.run(network, x)
-    layers = {layer.output: layer for layer in network.layers}
+    layers = {layer.rounded or layer.output: layer for layer in network.layers}
 
     def rounded(node: ir.AnyNode, acc: int, channel: int) -> int:
+        if isinstance(node, ir.Lookup):
+            source, target = (graph.tensors[name].quant for name in (node.inputs[0], node.output))
+            table = runtimes.lookup_table(node, source, target, network.match)
+            return int(table[acc - ir.CODE_RANGE[source.dtype][0]])
         rq = layers[node.output].requant
         constants = {name: int(getattr(rq, name)[channel]) for name in CONSTANTS}
         return slow_reference.requantise(acc, constants, rq.z) - network.tensors[node.output].shift
@@ -43,7 +47,8 @@ def test_golden_model_against_plain_python(graph: ir.Graph, seed: int) -> None:
     for i, image in enumerate(x):
         start = image.astype(int) - network.tensors[network.input.tensor].shift
         expected = slow_reference.run(graph, slow_reference.to_codes(start), rounded)
-        for name, values in expected.items():
+        for name in codes:
+            values = expected[name]
             got = slow_reference.to_codes(codes[name][i].astype(int) - network.tensors[name].shift)
             assert got == values, name
 
@@ -74,7 +79,8 @@ def test_program_against_golden_model(graph: ir.Graph, config: HwConfig) -> None
     places = lowered.plan.placements
     source = places[network.input.tensor]
     memory[source.base : source.base + source.words] = prepared.frames()[0]
-    walk = program_walk.run(lowered.program, lowered.weights, list(lowered.params), config, memory)
+    tables = [table.tolist() for table in lowered.tables]
+    walk = program_walk.run(lowered.program, lowered.weights, list(lowered.params), config, memory, tables)
     assert [walk.layer_cycles[i] for i in range(len(network.layers))] == prepared.cycles
     for i, layer in enumerate(network.layers):
         sources, writes = [places[name] for name in layer.inputs], places[layer.output]

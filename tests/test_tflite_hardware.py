@@ -13,9 +13,10 @@ from sim.runner import simulator_missing
 from tests import tflite_reference as reference
 from tests.rtl_network import assert_equal, prepare, simulated
 from tests.test_tflite import LITERT
-from tests.tflite_nets import CASES
+from tests.tflite_nets import CASES, UNARY
 
-NETS = [name for name in CASES if "concatenation" in name]
+NETS = [name for name in CASES if any(word in name for word in ("concatenation", "activations", "constant", *UNARY))]
+SIMULATED = [name for name in CASES if any(word in name for word in ("concatenation", "activations", "int8 add"))]
 ARRAYS = {"4x4": HwConfig(4, 4, 4), "8x4": HwConfig(8, 4, 2)}
 
 
@@ -39,7 +40,7 @@ def test_golden_model_equals_litert(name: str, runtime: str, tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("array", list(ARRAYS))
-@pytest.mark.parametrize("name", [name for name in NETS if name.startswith("int8")])
+@pytest.mark.parametrize("name", SIMULATED)
 def test_on_the_verilog(name: str, array: str, tmp_path: Path) -> None:
     """Every layer's codes and cycles."""
     if reason := simulator_missing("icarus"):

@@ -178,6 +178,26 @@ def branches(seed: int, dtype: str, axis: int = 3) -> Net:
     return net.ends(source, net.op(3, [joined, weights, net.bias(joined, weights, 4)], result, options))
 
 
+def activations(seed: int, dtype: str) -> Net:
+    """Convolutions with HARD_SWISH, LEAKY_RELU, TANH behind them; LOGISTIC and MUL of one tensor, joined."""
+    net = Net(seed, dtype)
+    source = net.act(6, 5, 3, scale=0.05)
+    options = (1, {0: byte(SAME), 1: i32(1), 2: i32(1), 4: i32(1), 5: i32(1)})
+    low = LOW[dtype]
+
+    def conv(inner: int, channels: int, out: int, scale: float) -> int:
+        weights = net.weights((out, 3, 3, channels), dtype == "int8")
+        return net.op(3, [inner, weights, net.bias(inner, weights, out)], net.act(6, 5, out, scale=scale), options)
+
+    swish = net.op(117, [conv(source, 3, 6, 0.1)], net.act(6, 5, 6, scale=0.06))
+    leaky = net.op(98, [conv(swish, 6, 5, 0.2)], net.act(6, 5, 5, scale=0.1), (75, {0: f32(0.1)}))
+    scaled = net.op(18, [leaky, net.tensor((1,), dtype, 0.03, net.zero(), np.array([low + 77]))],
+                    net.act(6, 5, 5, scale=1 / 256, zero=low), (21, {}))  # fmt: skip
+    gate = net.op(14, [leaky], net.act(6, 5, 5, scale=1 / 256, zero=low))
+    joined = net.op(2, [gate, scaled], net.act(6, 5, 10, scale=1 / 256, zero=low), (10, {0: i32(3)}))
+    return net.ends(source, net.op(28, [conv(joined, 10, 4, 0.02)], net.act(6, 5, 4, scale=1 / 128, zero=low + 128)))
+
+
 def softmax(seed: int, dtype: str, classes: int, beta: float = 1.0) -> Net:
     net = linear(seed, dtype)
     scale = float(np.exp(net.rng.uniform(-5, -1)))
@@ -236,6 +256,7 @@ def cases() -> dict[str, Any]:
             f"{dtype} mean, one scale": lambda seed, d=dtype: mean(seed, d, False, True),
             f"{dtype} add": lambda seed, d=dtype: residual(seed, d, 0, seed % 4),
             f"{dtype} sub": lambda seed, d=dtype: residual(seed, d, 41),
+            f"{dtype} activations": lambda seed, d=dtype: activations(seed, d),
             f"{dtype} concatenation": lambda seed, d=dtype: branches(seed, d),
             f"{dtype} concatenation of rows": lambda seed, d=dtype: branches(seed, d, 1),
             f"{dtype} concatenation of columns": lambda seed, d=dtype: branches(seed, d, 2),

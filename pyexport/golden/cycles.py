@@ -13,6 +13,7 @@ from pyexport.qlayers import Network, QLayer
 # From the last word issued to the next job's first word: memory 2, multiplier 3, accumulator 1, requantise 11 and the
 # write; the adder tree and the drain's beats come on top.
 PIPELINE = 17
+TABLE = 2  # more where the codes go through a table
 
 
 def tile_channels(layer: QLayer, out_channels: int, config: HwConfig) -> int:
@@ -52,7 +53,7 @@ def layer_cycles(layer: QLayer, network: Network, config: HwConfig) -> int:
         passes = 2 * (2 if max(map(abs, layer.factors)) <= 127 * 257 else 3)
     issue = passes * layer.kernel[0] * layer.kernel[1] * words
     beats = tile_channels(layer, target.shape[2], config) // config.lanes
-    overhead = PIPELINE - 1 + config.tree_levels + beats
+    overhead = PIPELINE - 1 + config.tree_levels + beats + (TABLE if layer.table is not None else 0)
     pixels = target.shape[0] * target.shape[1]
     total = 0
     for count in _runs([min(start, pixel_words - words) for start, _ in tiles]):

@@ -42,7 +42,8 @@ def _run(network: Network, x: Codes, keep: bool) -> dict[str, Codes]:
             acc = np.concatenate([codes[name] for name in layer.operands], axis=1 + layer.axis).astype(np.int64)
         else:
             acc = accumulate(codes[layer.input], layer, sources[0])
-        codes[layer.output] = requantise(acc, layer.requant).astype(np.int8)
+        result = requantise(acc, layer.requant)
+        codes[layer.output] = result.astype(np.int8) if layer.table is None else layer.table[result + 128]
         for name in layer.inputs:
             if not keep and last_read[name] == i and name != network.output.tensor:
                 codes.pop(name, None)
