@@ -56,7 +56,7 @@ def explain(network: Network, name: str, inputs: npt.NDArray[np.int64] | None) -
     else:
         acc = add(tensors[source.name], tensors[second.name], layer, source, second)[0]
     # an output that is neither clamped nor zero says most
-    rounded = requantise(acc, layer.requant)
+    rounded = golden.rounded(acc[None], layer)[0]
     middle = np.abs(rounded - target.zero_point)
     inside = (rounded > layer.requant.lo) & (rounded < layer.requant.hi)
     place = np.unravel_index(int(np.argmax(np.where(inside, middle, -1))), target.shape)
@@ -78,9 +78,16 @@ def explain(network: Network, name: str, inputs: npt.NDArray[np.int64] | None) -
         lines += _taps(layer, source, tensors[layer.input][0], (y, x, channel), int(acc[y, x, channel]))
     else:
         lines += _sum(layer, [(t, int(tensors[t.name][0][place])) for t in (source, second)], int(acc[y, x, channel]))
-    lines += _requantise(layer.requant, target, channel, int(acc[y, x, channel]))
+    lines += _requantise(_constants(layer, y, x), target, channel, int(acc[y, x, channel]))
     lines += _through_table(layer, target, stored, int(rounded[place]))
     return "\n".join(lines)
+
+
+def _constants(layer: QLayer, y: int, x: int) -> Requant:
+    for area in layer.areas:
+        if area.y <= y < area.y + area.height and area.x <= x < area.x + area.width:
+            return area.requant
+    return layer.requant
 
 
 def _through_table(layer: QLayer, rounded: QTensor, stored: QTensor, code: int) -> list[str]:

@@ -20,7 +20,7 @@ from pyexport.fit_add import digits
 from pyexport.hwconfig import HwConfig, bits_for
 from pyexport.lower_concat import Emitted, concat_jobs
 from pyexport.memory import MemoryPlan, plan
-from pyexport.qlayers import Network, QLayer
+from pyexport.qlayers import Area, Network, QLayer
 
 
 @dataclass(frozen=True)
@@ -68,12 +68,8 @@ def lower(network: Network, config: HwConfig) -> Lowered:
     used = (0, 0)  # weight words, parameter words
     for index, layer in enumerate(network.layers):
         start = used
-        if layer.operands:
-            emitted = concat_jobs(layer, network, config, memory)
-        else:
-            emitted = _LayerLowering(layer, network, config, memory).emit()
         table = 0 if layer.table is None else tables.setdefault(layer.table.tobytes(), len(tables) + 1)
-        for fields, words, packed in emitted:
+        for fields, words, packed in _emit(layer, network, config, memory):
             fields |= {"layer": index, "table": table, "wgt_base": used[0], "prm_base": used[1]}
             jobs.append(Job(index, fields))
             weights.append(words)
@@ -102,6 +98,18 @@ def lower(network: Network, config: HwConfig) -> Lowered:
     }
     codes = tuple(np.frombuffer(contents, np.int8) for contents in tables)
     return Lowered(config, memory, header, tuple(jobs), np.concatenate(weights), tuple(params), tuple(ranges), codes)
+
+
+def _emit(layer: QLayer, network: Network, config: HwConfig, memory: MemoryPlan) -> Iterator[Emitted]:
+    """A layer's jobs in order, but for its index and their table and bases in weight and parameter memory."""
+    if layer.operands:
+        yield from concat_jobs(layer, network, config, memory)
+    elif layer.areas:
+        for area in layer.areas:
+            part = _LayerLowering(replace(layer, requant=area.requant), network, config, memory)
+            yield from ((part.in_area(fields, area), words, packed) for fields, words, packed in part.emit())
+    else:
+        yield from _LayerLowering(layer, network, config, memory).emit()
 
 
 @dataclass(frozen=True)
@@ -145,10 +153,27 @@ class _LayerLowering:
         self.tiles = [_Tile(channels, min(low, limit)) for channels, low, _ in spans]
 
     def emit(self) -> Iterator[Emitted]:
-        """The jobs in order, but for the layer's index and their bases in weight and parameter memory."""
+        """The jobs of the whole map."""
         for tiles in self.jobs():
             words, rewind = self.weight_words(tiles)
             yield self.fields(tiles, rewind), words, self.parameters(tiles)
+
+    def in_area(self, fields: dict[str, int], area: Area) -> dict[str, int]:
+        """A job of the whole map -> the same for `area` alone."""
+        width = self.target.shape[1]
+        left_out, (stride_y, stride_x) = width - area.width, self.layer.stride
+        read, written = self.read_from.pixel_words, self.write_to.pixel_words
+        first = area.y * stride_y * self.source.shape[1] + area.x * stride_x
+        return fields | {
+            "ox_count": area.width - 1,
+            "oy_count": area.height - 1,
+            "oy_act": fields["oy_act"] + left_out * stride_x * read,
+            "act_base": (fields["act_base"] + first * read) % (1 << 24),
+            "x0": fields["x0"] + area.x * stride_x,
+            "y0": fields["y0"] + area.y * stride_y,
+            "out_base": fields["out_base"] + (area.y * width + area.x) * written,
+            "out_oy": fields["out_oy"] + left_out * written,
+        }
 
     def jobs(self) -> list[list[_Tile]]:
         """The tiles in stretches over which the first word advances by a constant, greedily from the left."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -81,6 +82,23 @@ def _tensor(tensor: QTensor) -> dict[str, Any]:
     }
 
 
+def _constants(layer: QLayer, zero_points: tuple[int, int]) -> dict[str, Any]:
+    rq = layer.requant
+    return {
+        "multiplier": rq.m.tolist(),
+        "shift": rq.s.tolist(),
+        "bias": rq.bias.tolist(),
+        "bias_folded": folded_bias(layer, zero_points).tolist(),
+        "rounding": {
+            "offset": rq.r.tolist(),
+            "offset_negative": rq.d.tolist(),
+            "half_even": rq.even.tolist(),
+            "exception_value": rq.exc_v.tolist(),
+            "exception_correction": rq.exc_d.tolist(),
+        },
+    }
+
+
 def _layer(index: int, layer: QLayer, network: Network, lowered: Lowered, predicted: int) -> dict[str, Any]:
     rq = layer.requant
     source, second = network.tensors[layer.input], network.tensors[layer.second or layer.input]
@@ -98,17 +116,7 @@ def _layer(index: int, layer: QLayer, network: Network, lowered: Lowered, predic
         "macs": layer.macs,
         "predicted_cycles": predicted,
         "weight_passes": 2 if layer.wide else len(digits(layer.factors)[0]) if layer.second else 1,
-        "multiplier": rq.m.tolist(),
-        "shift": rq.s.tolist(),
-        "bias": rq.bias.tolist(),
-        "bias_folded": folded_bias(layer, (source.zero_point, second.zero_point)).tolist(),
-        "rounding": {
-            "offset": rq.r.tolist(),
-            "offset_negative": rq.d.tolist(),
-            "half_even": rq.even.tolist(),
-            "exception_value": rq.exc_v.tolist(),
-            "exception_correction": rq.exc_d.tolist(),
-        },
+        **_constants(layer, (source.zero_point, second.zero_point)),
         "zero_point": rq.z,
         "clamp": [rq.lo, rq.hi],
         "proved_equal": not any(len(values) for values in layer.differing),
@@ -119,6 +127,12 @@ def _layer(index: int, layer: QLayer, network: Network, lowered: Lowered, predic
         },
         "memory": {**lowered.layer_ranges[index], "output": [target.base, target.base + target.words]},
     }
+    if layer.areas:
+        entry["areas"] = [
+            {"y": area.y, "x": area.x, "height": area.height, "width": area.width, "divisor": area.divisor}
+            | _constants(replace(layer, requant=area.requant), (source.zero_point, second.zero_point))
+            for area in layer.areas
+        ]
     if layer.table is not None:
         entry["table"] = layer.table.tolist()
     if layer.rounded is not None:

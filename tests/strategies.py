@@ -156,7 +156,8 @@ class _Builder:
         divisor = self.draw(st.sampled_from([None, None, 3, 8]))
         arithmetic = "exact" if self.match == "exact" else self.draw(st.sampled_from(POOLS))
         clamp = _clamp(self.draw, source.quant)
-        node = ir.AvgPool2d(*common, kernel, stride, padding, True, divisor, clamp, arithmetic)
+        include = self.draw(st.booleans())
+        node = ir.AvgPool2d(*common, kernel, stride, padding, include, divisor, clamp, arithmetic)
         return node, (*ir.window_shape(source.shape, kernel, stride, padding), source.shape[2]), source.quant
 
     def _clamp(self, common: tuple[str, tuple[str], str], source: ir.Tensor) -> tuple[ir.AnyNode, object, ir.Quant]:

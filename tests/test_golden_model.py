@@ -35,13 +35,20 @@ def test_golden_model_against_plain_python(graph: ir.Graph, seed: int) -> None:
     codes = golden.run(network, x)
     layers = {layer.rounded or layer.output: layer for layer in network.layers}
 
-    def rounded(node: ir.AnyNode, acc: int, channel: int) -> int:
+    def rounded(node: ir.AnyNode, acc: int, place: slow_reference.Place) -> int:
         if isinstance(node, ir.Lookup):
             source, target = (graph.tensors[name].quant for name in (node.inputs[0], node.output))
             table = runtimes.lookup_table(node, source, target, network.match)
             return int(table[acc - ir.CODE_RANGE[source.dtype][0]])
-        rq = layers[node.output].requant
-        constants = {name: int(getattr(rq, name)[channel]) for name in CONSTANTS}
+        layer = layers[node.output]
+        here = [
+            area.requant
+            for area in layer.areas
+            if 0 <= place[0] - area.y < area.height and 0 <= place[1] - area.x < area.width
+        ]
+        assert len(here) == bool(layer.areas)
+        rq = (here or [layer.requant])[0]
+        constants = {name: int(getattr(rq, name)[place[2]]) for name in CONSTANTS}
         return slow_reference.requantise(acc, constants, rq.z) - network.tensors[node.output].shift
 
     for i, image in enumerate(x):

@@ -64,6 +64,21 @@ def test_tables_and_joined_tensors_are_explained_as_they_are_computed(name: str)
     assert ("Requantise" in text) == (name == "conv+hard_swish")
 
 
+def test_a_pool_whose_divisor_changes_is_explained_as_it_is_computed() -> None:
+    quant = ir.Quant(f32(0.1), 7, "int8")
+    tensors = {name: ir.Tensor(name, (4, 3, 2), quant) for name in ("x", "y")}
+    node = ir.AvgPool2d("pool", ("x",), "y", (3, 3), (1, 1), (1, 1, 1, 1), False, None, (-128, 127), "exact")
+    ports = [ir.Port(name, (4, 3, 2), (0, 1, 2)) for name in ("x", "y")]
+    network = quantise.quantise(ir.check(ir.Graph("pool", "test", "exact", tensors, (node,), *ports), "pool"))
+    assert [area.divisor for area in network.layers[0].areas] == [4, 6, 4, 6, 9, 6, 4, 6, 4]
+    text = explain.explain(network, "pool", None)
+    place = re.search(r"Output \(h, w, c\) = \((\d+), (\d+), (\d+)\)", text)
+    code = re.search(r"code (-?\d+) in the model", text)
+    assert place and code
+    x = np.random.default_rng(0).integers(-128, 128, (1, 4, 3, 2)).astype(np.int8)  # what explain draws
+    assert golden.run(network, x)["y"][(0, *map(int, place.groups()))] == int(code[1])
+
+
 def test_a_table_stands_behind_a_layer_only_if_nothing_else_reads_it() -> None:
     """Not behind one with a table, a concatenation, the output tensor, or a tensor with two readers."""
     quant = ir.Quant(f32(0.1), 7, "int8")

@@ -54,11 +54,12 @@ def layer_cycles(layer: QLayer, network: Network, config: HwConfig) -> int:
     issue = passes * layer.kernel[0] * layer.kernel[1] * words
     beats = tile_channels(layer, target.shape[2], config) // config.lanes
     overhead = PIPELINE - 1 + config.tree_levels + beats + (TABLE if layer.table is not None else 0)
-    pixels = target.shape[0] * target.shape[1]
+    parts = [area.height * area.width for area in layer.areas] or [target.shape[0] * target.shape[1]]
     total = 0
     for count in _runs([min(start, pixel_words - words) for start, _ in tiles]):
-        jobs_tiles = pixels * count
-        total += jobs_tiles * issue + (jobs_tiles - 1) * max(0, beats - issue) + overhead
+        for pixels in parts:
+            jobs_tiles = pixels * count
+            total += jobs_tiles * issue + (jobs_tiles - 1) * max(0, beats - issue) + overhead
     return total
 
 
