@@ -69,7 +69,9 @@ def test_a_pool_whose_divisor_changes_is_explained_as_it_is_computed() -> None:
     tensors = {name: ir.Tensor(name, (4, 3, 2), quant) for name in ("x", "y")}
     node = ir.AvgPool2d("pool", ("x",), "y", (3, 3), (1, 1), (1, 1, 1, 1), False, None, (-128, 127), "exact")
     ports = [ir.Port(name, (4, 3, 2), (0, 1, 2)) for name in ("x", "y")]
-    network = quantise.quantise(ir.check(ir.Graph("pool", "test", "exact", tensors, (node,), *ports), "pool"))
+    network = quantise.quantise(
+        ir.check(ir.Graph("pool", "test", "exact", tensors, (node,), ports[0], ports[1]), "pool")
+    )
     assert [area.divisor for area in network.layers[0].areas] == [4, 6, 4, 6, 9, 6, 4, 6, 4]
     text = explain.explain(network, "pool", None)
     place = re.search(r"Output \(h, w, c\) = \((\d+), (\d+), (\d+)\)", text)
