@@ -36,7 +36,7 @@ from pyexport.errors import IntactError
 from pyexport.export import Parser, add_arguments, write_files
 from pyexport.hwconfig import HwConfig, parse_array
 
-IMAGES = {"PRG_FILE": "program.mem", "WGT_FILE": "weights.mem", "PRM_FILE": "params.mem"}
+IMAGES = {"PRG_FILE": "program.mem", "WGT_FILE": "weights.mem", "PRM_FILE": "params.mem", "TAB_FILE": "tables.mem"}
 BLOCK_WORDS = 512  # words of 32 bits in one block RAM: fewer layer counters would save nothing
 UART_PAYLOAD = 512  # PAYLOAD of rtl/uart_host.v
 
@@ -74,7 +74,7 @@ def sources(board: Board) -> list[Path]:
 
 
 def memories(hardware: HwConfig) -> list[Memory]:
-    """What must become block RAM, by instance name in rtl/intact_core.v and rtl/uart_frames.v."""
+    """What must become block RAM, by instance name in rtl/intact_core.v, rtl/code_table.v and rtl/uart_frames.v."""
     return [
         Memory("activation_memory", hardware.act_depth, hardware.act_bits),
         Memory("weight_memory", hardware.wgt_depth, hardware.wgt_bits),
@@ -82,6 +82,7 @@ def memories(hardware: HwConfig) -> list[Memory]:
         Memory("program_memory", hardware.prg_depth, 64),
         Memory("layer_counters", hardware.layers, 32),
         Memory("payload", UART_PAYLOAD, 8),
+        *[Memory(f"gen_table_lane[{i}]", 256 * hardware.tables, 8) for i in range(hardware.lanes) if hardware.tables],
     ]
 
 
@@ -140,7 +141,9 @@ def build(console: Console, options: argparse.Namespace) -> Path:
         **ecp5_flow.pll_parameters(pll),
         **hardware.verilog_parameters(),
     }
-    parameters |= {name: relative(images / file) for name, file in IMAGES.items()}
+    parameters |= {
+        name: relative(images / file) for name, file in IMAGES.items() if hardware.tables or name != "TAB_FILE"
+    }
     netlist = ecp5_flow.synthesise(stages, board, sources(board), parameters)
     ecp5_flow.check_netlist(netlist, memories(hardware), multipliers(hardware))
     used, clock, config = ecp5_flow.place_and_route(stages, board, netlist, options.seed)

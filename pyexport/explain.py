@@ -25,14 +25,18 @@ def explain(network: Network, name: str, inputs: npt.NDArray[np.int64] | None) -
     if layer is None:
         names = ", ".join(layer.name for layer in network.layers)
         raise IntactError(f"--explain {name}: there is no such layer; layers are {names}")
-    source, target = network.tensors[layer.input], network.tensors[layer.output]
+    source, stored = network.tensors[layer.input], network.tensors[layer.output]
+    # what the requantiser gives, before the table if there is one
+    target = stored if layer.table is None else network.tensors[layer.rounded or layer.input]
     lines = [
-        f"{layer.name}: {layer.op}, {_shape(source)} -> {_shape(target)}, matching {network.match}",
+        f"{layer.name}: {layer.op}, {_shape(source)} -> {_shape(stored)}, matching {network.match}",
         f"  kernel {layer.kernel}, stride {layer.stride}, padding (top, bottom, left, right) {layer.padding}, "
         f"dilation {layer.dilation}, groups {layer.groups}",
         *([] if layer.second else [f"  input  {_quant(source)}"]),
+        *([_operands(layer, network)] if layer.operands else []),
         f"  output {_quant(target)}, clamped to codes "
         f"{layer.requant.lo - target.shift}..{layer.requant.hi - target.shift}",
+        *([] if layer.table is None else [f"  through a table to {_quant(stored)}"]),
         "",
     ]
     first = network.tensors[network.input.tensor]
@@ -45,30 +49,73 @@ def explain(network: Network, name: str, inputs: npt.NDArray[np.int64] | None) -
         lines.append("Example: the first input of --inputs.")
     tensors = golden.run(network, codes)
     second = None if layer.second is None else network.tensors[layer.second]
-    if second is None:
+    if layer.operands:
+        acc = np.concatenate([tensors[name] for name in layer.operands], 1 + layer.axis)[0].astype(np.int64)
+    elif second is None:
         acc = accumulate(tensors[layer.input], layer, source)[0]
     else:
         acc = add(tensors[source.name], tensors[second.name], layer, source, second)[0]
     # an output that is neither clamped nor zero says most
-    middle = np.abs(tensors[layer.output][0].astype(np.int64) - target.zero_point)
-    inside = (tensors[layer.output][0] > layer.requant.lo) & (tensors[layer.output][0] < layer.requant.hi)
+    rounded = golden.rounded(acc[None], layer)[0]
+    middle = np.abs(rounded - target.zero_point)
+    inside = (rounded > layer.requant.lo) & (rounded < layer.requant.hi)
     place = np.unravel_index(int(np.argmax(np.where(inside, middle, -1))), target.shape)
     y, x, channel = (int(i) for i in place)
     lines.append(f"Output (h, w, c) = ({y}, {x}, {channel}).")
     lines.append("")
     if layer.weights is not None:
         lines += _weights(layer, source, target, channel)
+    if layer.operands:
+        lines += _side_by_side(layer, network, (y, x, channel), int(acc[y, x, channel]))
+        return "\n".join(lines)
     if layer.maximum:
         lines.append(
             f"The largest code of the window is {int(acc[y, x, channel]) - source.shift}; it is kept as it is."
         )
+        lines += _through_table(layer, target, stored, int(rounded[place]))
         return "\n".join(lines)
     if second is None:
         lines += _taps(layer, source, tensors[layer.input][0], (y, x, channel), int(acc[y, x, channel]))
     else:
         lines += _sum(layer, [(t, int(tensors[t.name][0][place])) for t in (source, second)], int(acc[y, x, channel]))
-    lines += _requantise(layer.requant, target, channel, int(acc[y, x, channel]))
+    lines += _requantise(_constants(layer, y, x), target, channel, int(acc[y, x, channel]))
+    lines += _through_table(layer, target, stored, int(rounded[place]))
     return "\n".join(lines)
+
+
+def _constants(layer: QLayer, y: int, x: int) -> Requant:
+    for area in layer.areas:
+        if area.y <= y < area.y + area.height and area.x <= x < area.x + area.width:
+            return area.requant
+    return layer.requant
+
+
+def _through_table(layer: QLayer, rounded: QTensor, stored: QTensor, code: int) -> list[str]:
+    if layer.table is None:
+        return []
+    found = int(layer.table[code + 128])
+    real = float(stored.quant.scale) * (found - stored.zero_point)
+    return [
+        f"Table: for {code} on chip (code {code - rounded.shift}) it has {found}, code {found - stored.shift} in the "
+        "model",
+        f"  real {float(stored.quant.scale):.9g} * ({found - stored.shift} - {stored.quant.zero_point}) = {real:.6g}",
+    ]
+
+
+def _operands(layer: QLayer, network: Network) -> str:
+    sizes = [f"{name} {_shape(network.tensors[name])}" for name in layer.operands]
+    return f"  side by side along {'HWC'[layer.axis]}: {', '.join(sizes)}"
+
+
+def _side_by_side(layer: QLayer, network: Network, place: tuple[int, int, int], acc: int) -> list[str]:
+    """Where a concatenation's code comes from."""
+    target, at = network.tensors[layer.output], list(place)
+    for name in layer.operands:
+        if at[layer.axis] < network.tensors[name].shape[layer.axis]:
+            break
+        at[layer.axis] -= network.tensors[name].shape[layer.axis]
+    code = int(np.clip(acc, layer.requant.lo, layer.requant.hi))
+    return [f"It is {name} at ({at[0]}, {at[1]}, {at[2]}): code {acc - target.shift}, kept as {code - target.shift}."]
 
 
 def _sum(layer: QLayer, operands: list[tuple[QTensor, int]], acc: int) -> list[str]:

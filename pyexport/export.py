@@ -87,6 +87,8 @@ def write(exported: Exported, folder: Path) -> None:
     texts = images.memory_images(exported.lowered)
     texts[MANIFEST] = json.dumps(exported.manifest, indent=1) + "\n"
     write_files({name: text.encode() for name, text in texts.items()}, folder)
+    if images.TABLES not in texts:  # of an older export
+        (folder / images.TABLES).unlink(missing_ok=True)
 
 
 def write_files(files: dict[str, bytes], folder: Path) -> None:

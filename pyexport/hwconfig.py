@@ -33,6 +33,7 @@ class HwConfig:
     rows, cols: 1..64 each.  lanes: requantise lanes, a divisor of rows and of cols.
     act_depth: activation words of `rows` bytes.  wgt_depth: weight words of rows * cols bytes.
     prm_depth: parameter words of lanes * 160 bits.  prg_depth: program words of 64 bits.  layers: cycle counters.
+    tables: tables of 256 codes; with 0 there is no hardware for them.
     """
 
     rows: int = 8
@@ -43,6 +44,7 @@ class HwConfig:
     prm_depth: int = 256
     prg_depth: int = 1024
     layers: int = 256
+    tables: int = 0
 
     def __post_init__(self) -> None:
         for name, low, high in (("rows", 1, 64), ("cols", 1, 64), ("lanes", 1, 64)):
@@ -57,6 +59,8 @@ class HwConfig:
                 raise IntactError(f"array {self.array}: {name}={getattr(self, name)} lies outside 2..{1 << 24}")
         if not 1 <= self.layers <= 4096:
             raise IntactError(f"array {self.array}: layers={self.layers} lies outside 1..4096")
+        if not 0 <= self.tables <= 255:
+            raise IntactError(f"array {self.array}: tables={self.tables} lies outside 0..255")
 
     @property
     def array(self) -> str:
@@ -117,6 +121,7 @@ class HwConfig:
             "PRM_DEPTH": self.prm_depth,
             "PRG_DEPTH": self.prg_depth,
             "LAYERS": self.layers,
+            "TABLES": self.tables,
         }
 
 

@@ -1,4 +1,6 @@
-"""Memory init files ($readmemh text): program, weights, parameters; a word a line, padded to the memory's depth."""
+"""Memory init files ($readmemh text): program, weights, parameters, and tables of codes where the network has any; a
+word a line, padded to the memory's depth.
+"""
 
 from __future__ import annotations
 
@@ -7,17 +9,21 @@ import numpy as np
 from pyexport.hwconfig import PARAM_BITS, PROGRAM_BITS
 from pyexport.lower import Lowered
 
-PROGRAM, WEIGHTS, PARAMS = "program.mem", "weights.mem", "params.mem"
+PROGRAM, WEIGHTS, PARAMS, TABLES = "program.mem", "weights.mem", "params.mem", "tables.mem"
 
 
 def memory_images(lowered: Lowered) -> dict[str, str]:
     """File name -> text."""
     config = lowered.config
-    return {
+    texts = {
         PROGRAM: _text(lowered.program, PROGRAM_BITS, config.prg_depth),
         WEIGHTS: _weights(lowered),
         PARAMS: _text(_param_words(lowered), config.prm_bits, config.prm_depth),
     }
+    if config.tables:
+        codes = [code & 0xFF for table in lowered.tables for code in table.tolist()]
+        texts[TABLES] = _text(codes, 8, 256 * config.tables)
+    return texts
 
 
 def _text(words: list[int], bits: int, depth: int) -> str:

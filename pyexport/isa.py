@@ -63,7 +63,8 @@ HEADER = _layout(
         [
             ("act_words", 24, "activation words in use"),
             ("prm_words", 24, "parameter words in use"),
-            ("reserved0", 16, "zero"),
+            ("tables", 8, "tables of codes in use"),
+            ("reserved0", 8, "zero"),
         ],
         [
             ("wgt_words", 24, "weight words in use"),
@@ -113,7 +114,7 @@ _OUTPUT_WORDS = [
         ("high", -8, "highest output code"),
         ("out_group", 8, "group of lanes bytes within the word where a pixel's results start"),
         ("last_beat", 8, "drain beats of a tile, less one: a tile is that many times lanes channels"),
-        ("reserved2", 8, "zero"),
+        ("table", 8, "0, or 1 + the table of codes that the results go through"),
     ],
     [
         ("out_base", 24, "activation word of the first pixel's results"),
@@ -225,12 +226,13 @@ REGISTERS = {
     "CYCLES": (0x20, "cycles of the last or current run, start to done"),
     "LAYER_INDEX": (0x24, "which layer LAYER_CYCLES shows"),
     "LAYER_CYCLES": (0x28, "cycles from start to the end of that layer"),
-    "LOAD_ADDR": (0x2C, "memory [31:28] (0 program, 1 weights, 2 parameters), word [23:0] where LOAD_DATA goes"),
+    "LOAD_ADDR": (0x2C, "memory [31:28] (0 program, 1 weights, 2 parameters, 3 tables), word [23:0] for LOAD_DATA"),
     "LOAD_DATA": (0x30, "32 bits of a memory word, lowest first; the address moves on by itself"),
     "RUNS": (0x34, "runs completed since reset"),
+    "TABLES": (0x38, "tables of 256 codes"),
 }  # fmt: skip
 
-LOAD_TARGETS = {"PROGRAM": 0, "WEIGHTS": 1, "PARAMS": 2}
+LOAD_TARGETS = {"PROGRAM": 0, "WEIGHTS": 1, "PARAMS": 2, "TABLES": 3}
 
 ERRORS = {
     "NONE": (0, "no error"),

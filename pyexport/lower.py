@@ -7,6 +7,7 @@ generator adds is worked out here.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -17,9 +18,10 @@ from pyexport.arith import FRACTION
 from pyexport.errors import IntactError
 from pyexport.fit_add import digits
 from pyexport.hwconfig import HwConfig, bits_for
+from pyexport.lower_concat import Emitted, concat_jobs
 from pyexport.memory import MemoryPlan, plan
 from pyexport.patches import over_patches
-from pyexport.qlayers import Network, QLayer
+from pyexport.qlayers import Area, Network, QLayer
 from pyexport.windows import SIDE, windowed
 
 
@@ -35,6 +37,7 @@ class Job:
 class Lowered:
     """program: 64-bit words.  weights: int8 (words, cols, rows).  params: (channels, fields) as packed Python integers.
 
+    tables: int8 (256,) each, no two equal.
     layer_ranges: per layer the weight words and parameter words as half-open ranges.
     """
 
@@ -45,6 +48,7 @@ class Lowered:
     weights: npt.NDArray[np.int8]
     params: tuple[int, ...]
     layer_ranges: tuple[dict[str, tuple[int, int]], ...]
+    tables: tuple[npt.NDArray[np.int8], ...] = ()
 
     @property
     def program(self) -> list[int]:
@@ -62,18 +66,16 @@ def lower(network: Network, config: HwConfig) -> Lowered:
     weights: list[npt.NDArray[np.int8]] = []
     params: list[int] = []
     ranges = []
+    tables: dict[bytes, int] = {}  # contents and number, from 1
     used = (0, 0)  # weight words, parameter words
     for index, layer in enumerate(network.layers):
         start = used
-        kind = _WindowLowering if windowed(layer, network, config) else _LayerLowering
-        lowering = kind(index, layer, network, config, memory)
-        for tiles in lowering.jobs():
-            words, rewind = lowering.weight_words(tiles)
-            fields = lowering.fields(tiles, rewind)
-            fields |= {"wgt_base": used[0], "prm_base": used[1]}
+        table = 0 if layer.table is None else tables.setdefault(layer.table.tobytes(), len(tables) + 1)
+        for fields, words, packed in _emit(layer, network, config, memory):
+            fields |= {"layer": index, "table": table, "wgt_base": used[0], "prm_base": used[1]}
             jobs.append(Job(index, fields))
             weights.append(words)
-            params += lowering.parameters(tiles)
+            params += packed
             used = used[0] + len(words), len(params) // config.lanes
         jobs[-1].fields["layer_end"] = 1
         ranges.append({"weights": (start[0], used[0]), "parameters": (start[1], used[1])})
@@ -94,8 +96,23 @@ def lower(network: Network, config: HwConfig) -> Lowered:
         "act_words": memory.words,
         "prm_words": used[1],
         "wgt_words": used[0],
+        "tables": len(tables),
     }
-    return Lowered(config, memory, header, tuple(jobs), np.concatenate(weights), tuple(params), tuple(ranges))
+    codes = tuple(np.frombuffer(contents, np.int8) for contents in tables)
+    return Lowered(config, memory, header, tuple(jobs), np.concatenate(weights), tuple(params), tuple(ranges), codes)
+
+
+def _emit(layer: QLayer, network: Network, config: HwConfig, memory: MemoryPlan) -> Iterator[Emitted]:
+    """A layer's jobs in order, but for its index and their table and bases in weight and parameter memory."""
+    if layer.operands:
+        yield from concat_jobs(layer, network, config, memory)
+    elif layer.areas:
+        for area in layer.areas:
+            part = _LayerLowering(replace(layer, requant=area.requant), network, config, memory)
+            yield from ((part.in_area(fields, area), words, packed) for fields, words, packed in part.emit())
+    else:
+        kind = _WindowLowering if windowed(layer, network, config) else _LayerLowering
+        yield from kind(layer, network, config, memory).emit()
 
 
 @dataclass(frozen=True)
@@ -109,13 +126,13 @@ class _Tile:
 class _LayerLowering:
     """One layer on one array. A tile is the output channels computed at once; a job is tiles that advance evenly."""
 
-    def __init__(self, index: int, layer: QLayer, network: Network, config: HwConfig, memory: MemoryPlan) -> None:
+    def __init__(self, layer: QLayer, network: Network, config: HwConfig, memory: MemoryPlan) -> None:
         self.source, self.target = network.tensors[layer.input], network.tensors[layer.output]
         self.read_from, self.write_to = memory.placements[layer.input], memory.placements[layer.output]
         self.map = self.source.shape
         if self.read_from.patches:
             layer, self.map = over_patches(layer), self.read_from.patches.shape
-        self.index, self.layer, self.config = index, layer, config
+        self.layer, self.config = layer, config
         self.adds = layer.second is not None
         self.digits = digits(layer.factors)
         self.passes = len(self.digits[0]) if self.adds else 2 if layer.wide else 1
@@ -138,8 +155,30 @@ class _LayerLowering:
             spans.append((range(first, last + 1), low // config.rows, high // config.rows))
         # every tile reads as many words as the widest one, and never past its pixel
         self.words = max(high - low + 1 for _, low, high in spans)
-        limit = self.read_from.pixel_words - self.words
+        limit = -(-self.map[2] // config.rows) - self.words
         self.tiles = [_Tile(channels, min(low, limit)) for channels, low, _ in spans]
+
+    def emit(self) -> Iterator[Emitted]:
+        """The jobs of the whole map."""
+        for tiles in self.jobs():
+            words, rewind = self.weight_words(tiles)
+            yield self.fields(tiles, rewind), words, self.parameters(tiles)
+
+    def in_area(self, fields: dict[str, int], area: Area) -> dict[str, int]:
+        """A job of the whole map -> the same for `area` alone."""
+        left_out, (stride_y, stride_x) = self.target.shape[1] - area.width, self.layer.stride
+        read, written = self.read_from.pixel_words, self.write_to.pixel_words
+        first = area.y * stride_y * self.read_from.row_words + area.x * stride_x * read
+        return fields | {
+            "ox_count": area.width - 1,
+            "oy_count": area.height - 1,
+            "oy_act": fields["oy_act"] + left_out * stride_x * read,
+            "act_base": (fields["act_base"] + first) % (1 << 24),
+            "x0": fields["x0"] + area.x * stride_x,
+            "y0": fields["y0"] + area.y * stride_y,
+            "out_base": fields["out_base"] + area.y * self.write_to.row_words + area.x * written,
+            "out_oy": fields["out_oy"] + left_out * written,
+        }
 
     def jobs(self) -> list[list[_Tile]]:
         """The tiles in stretches over which the first word advances by a constant, greedily from the left."""
@@ -190,17 +229,16 @@ class _LayerLowering:
         return stored, rewind
 
     def fields(self, tiles: list[_Tile], rewind: dict[str, int]) -> dict[str, int]:
-        """The descriptor of one job but for its bases in weight and parameter memory."""
+        """The descriptor of one job but for its layer's index and its bases in weight and parameter memory."""
         layer, config, channel = self.layer, self.config, tiles[0].channels.start
         beats = self.tile_size // config.lanes
         steps = self.passes * self.taps[0] * self.taps[1] * self.words
-        pixel_bytes = self.write_to.pixel_words * config.rows
+        pixel_bytes = -(-self.target.shape[2] // config.rows) * config.rows
         return self._loops(tiles, rewind) | {
             "opcode": isa.OPCODE_ACCUMULATE,
             "accumulate_max": int(layer.maximum),
             "pass_subtracts": int(layer.wide),
             "pass_shifts": int(self.adds),
-            "layer": self.index,
             "gap": max(0, beats - steps),
             "pad": -128 if layer.maximum else self.source.zero_point,
             "zero_point": layer.requant.z,
@@ -378,7 +416,7 @@ def folded_bias(layer: QLayer, zero_points: tuple[int, int]) -> npt.NDArray[np.i
 
     The hardware sums x * w without zero points, so bias - zx * (sum of w), modulo 2^32 like the accumulator.
     """
-    if layer.maximum:
+    if layer.maximum or layer.operands:
         return layer.requant.bias
     if layer.second is not None:
         return layer.requant.bias - zero_points[0] * layer.factors[0] - zero_points[1] * layer.factors[1]
@@ -388,7 +426,7 @@ def folded_bias(layer: QLayer, zero_points: tuple[int, int]) -> npt.NDArray[np.i
 
 
 def with_depths(lowered: Lowered, fixed: HwConfig | None = None) -> Lowered:
-    """The same with the smallest power-of-two depths (at least 512 words) that hold it.
+    """The same with the smallest power-of-two depths (at least 512 words) that hold it, and as many tables as it has.
 
     fixed: a configuration whose depths are kept; raises IntactError naming the memory that is too small.
     """
@@ -398,6 +436,7 @@ def with_depths(lowered: Lowered, fixed: HwConfig | None = None) -> Lowered:
         "prm_depth": lowered.header["prm_words"],
         "prg_depth": len(lowered.program),
         "layers": lowered.header["layers"],
+        "tables": lowered.header["tables"],
     }
     if fixed is not None:
         for name, words in need.items():
@@ -407,5 +446,7 @@ def with_depths(lowered: Lowered, fixed: HwConfig | None = None) -> Lowered:
                     "use larger memories or a smaller model"
                 )
         return lowered
+    tables = need.pop("tables")
     depths = {name: 1 << bits_for(max(words, 16 if name == "layers" else 512)) for name, words in need.items()}
+    depths["tables"] = tables
     return replace(lowered, config=replace(lowered.config, **depths))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -39,13 +40,16 @@ def manifest(
             "weight_words": lowered.header["wgt_words"],
             "parameter_words": lowered.header["prm_words"],
             "program_words": len(lowered.program),
+            "tables": len(lowered.tables),
             "bytes": {
                 "activations": lowered.plan.words * config.rows,
                 "weights": lowered.header["wgt_words"] * config.rows * config.cols,
                 "parameters": lowered.header["prm_words"] * config.prm_bits // 8,
                 "program": len(lowered.program) * 8,
+                "tables": len(lowered.tables) * 256 * config.lanes,
             },
-            "files": {"program": "program.mem", "weights": "weights.mem", "parameters": "params.mem"},
+            "files": {"program": "program.mem", "weights": "weights.mem", "parameters": "params.mem"}
+            | ({"tables": "tables.mem"} if config.tables else {}),
         },
         "layers": [
             _layer(i, layer, network, lowered, predicted)
@@ -65,6 +69,7 @@ def _port(port: Port, network: Network, lowered: Lowered) -> dict[str, Any]:
         "base": placement.base,
         "words": placement.words,
         "row_words": placement.row_words,
+        "pixel_words": placement.pixel_words,
         "patches": {
             "shape": list(patches.shape),
             "kernel": list(patches.kernel),
@@ -88,6 +93,23 @@ def _tensor(tensor: QTensor) -> dict[str, Any]:
     }
 
 
+def _constants(layer: QLayer, zero_points: tuple[int, int]) -> dict[str, Any]:
+    rq = layer.requant
+    return {
+        "multiplier": rq.m.tolist(),
+        "shift": rq.s.tolist(),
+        "bias": rq.bias.tolist(),
+        "bias_folded": folded_bias(layer, zero_points).tolist(),
+        "rounding": {
+            "offset": rq.r.tolist(),
+            "offset_negative": rq.d.tolist(),
+            "half_even": rq.even.tolist(),
+            "exception_value": rq.exc_v.tolist(),
+            "exception_correction": rq.exc_d.tolist(),
+        },
+    }
+
+
 def _layer(index: int, layer: QLayer, network: Network, lowered: Lowered, predicted: int) -> dict[str, Any]:
     rq = layer.requant
     source, second = network.tensors[layer.input], network.tensors[layer.second or layer.input]
@@ -105,17 +127,7 @@ def _layer(index: int, layer: QLayer, network: Network, lowered: Lowered, predic
         "macs": layer.macs,
         "predicted_cycles": predicted,
         "weight_passes": 2 if layer.wide else len(digits(layer.factors)[0]) if layer.second else 1,
-        "multiplier": rq.m.tolist(),
-        "shift": rq.s.tolist(),
-        "bias": rq.bias.tolist(),
-        "bias_folded": folded_bias(layer, (source.zero_point, second.zero_point)).tolist(),
-        "rounding": {
-            "offset": rq.r.tolist(),
-            "offset_negative": rq.d.tolist(),
-            "half_even": rq.even.tolist(),
-            "exception_value": rq.exc_v.tolist(),
-            "exception_correction": rq.exc_d.tolist(),
-        },
+        **_constants(layer, (source.zero_point, second.zero_point)),
         "zero_point": rq.z,
         "clamp": [rq.lo, rq.hi],
         "proved_equal": not any(len(values) for values in layer.differing),
@@ -126,6 +138,19 @@ def _layer(index: int, layer: QLayer, network: Network, lowered: Lowered, predic
         },
         "memory": {**lowered.layer_ranges[index], "output": [target.base, target.base + target.words]},
     }
+    if layer.areas:
+        entry["areas"] = [
+            {"y": area.y, "x": area.x, "height": area.height, "width": area.width, "divisor": area.divisor}
+            | _constants(replace(layer, requant=area.requant), (source.zero_point, second.zero_point))
+            for area in layer.areas
+        ]
+    if layer.table is not None:
+        entry["table"] = layer.table.tolist()
+    if layer.rounded is not None:
+        entry["before_table"] = _tensor(network.tensors[layer.rounded])
+    if layer.operands:
+        entry["inputs"] = [_tensor(network.tensors[name]) for name in layer.operands]
+        entry["axis_of_hwc"] = layer.axis
     if layer.second is not None:
         entry["second_input"] = _tensor(second)
         entry["factors"] = list(layer.factors)

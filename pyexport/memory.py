@@ -14,6 +14,8 @@ from pyexport.windows import BANKS, odd_rows, partners
 class Placement:
     """A tensor in activation memory: words base .. base + words - 1, `pixel_words` per pixel, `row_words` per row.
 
+    The last words of a pixel and of a row may be unused.
+
     patches: how the host lays out the input frame, if not pixel by pixel.
     first, last: indices of the layers that write it (-1: the host) and that read it last (one past the end: the host).
     """
@@ -53,7 +55,8 @@ def plan(network: Network, config: HwConfig) -> MemoryPlan:
     an odd number of words per row, such operands bases that differ modulo BANKS.
     """
     lives = _lives(network)
-    shapes = {name: _shape(network, name, config) for name in lives}
+    pixel_words = _pixel_words(network, config)
+    shapes = {name: _shape(network, name, pixel_words[name], config) for name in lives}
 
     def words(name: str) -> int:
         return shapes[name].words
@@ -81,12 +84,12 @@ def _end(placements: dict[str, Placement]) -> int:
     return max(p.base + p.words for p in placements.values())
 
 
-def _shape(network: Network, name: str, config: HwConfig) -> _Shape:
-    height, width, channels = network.tensors[name].shape
+def _shape(network: Network, name: str, pixel_words: int, config: HwConfig) -> _Shape:
+    height, width, _ = network.tensors[name].shape
     patches = input_patches(network, config) if name == network.input.tensor else None
     if patches:
         height, width, channels = patches.shape
-    pixel_words = -(-channels // config.rows)
+        pixel_words = -(-channels // config.rows)
     row_words = width * pixel_words
     row_words += int(row_words % 2 == 0 and odd_rows(network, name, config))
     return _Shape(height * row_words, pixel_words, row_words, patches)
@@ -112,6 +115,27 @@ def _place(
 def _next_bank(base: int, apart: set[int]) -> int:
     """The first word from `base` on whose bank is none of `apart`, or `base` where there is none."""
     return next((word for word in range(base, base + BANKS) if word % BANKS not in apart), base)
+
+
+def _pixel_words(network: Network, config: HwConfig) -> dict[str, int]:
+    """Words of a pixel: as many as the channels need.
+
+    Tensors that a job reads side by side take as many as the widest of them: an add's operands, and a concatenation's
+    output with an operand whose first channel falls inside a group of lanes.
+    """
+    alike = {name: {name} for name in network.tensors}
+    for layer in network.layers:
+        if layer.second is not None:
+            both = alike[layer.input] | alike[layer.second]
+            alike |= dict.fromkeys(both, both)
+        start = 0
+        for name in layer.operands:
+            height, width, channels = network.tensors[name].shape
+            if layer.axis == 2 and start % config.lanes and height * width > 1:
+                joined = alike[name] | alike[layer.output]
+                alike |= dict.fromkeys(joined, joined)
+            start += channels
+    return {name: max(-(-network.tensors[n].shape[2] // config.rows) for n in same) for name, same in alike.items()}
 
 
 def _lives(network: Network) -> dict[str, tuple[int, int]]:

@@ -30,6 +30,18 @@ class QTensor:
 
 
 @dataclass(frozen=True)
+class Area:
+    """Part of an output map from pixel (y, x) on, with constants of its own. divisor: taps of a window on the map."""
+
+    y: int
+    x: int
+    height: int
+    width: int
+    divisor: int
+    requant: Requant
+
+
+@dataclass(frozen=True)
 class QLayer:
     """One layer.
 
@@ -38,6 +50,11 @@ class QLayer:
     maximum: keep the largest code of the window instead of the sum of (x - zx) * w; taps in the padding never win.
     macs: multiply-accumulates of the source's layer, 0 for pooling.
     second, factors: residual add: the other operand, and what each is multiplied by (pyexport/fit_add.py).
+    table: on-chip codes int8 (256,), which take the place of the requantiser's -128 .. 127; None: these are the output.
+    rounded: the tensor whose codes the requantiser gives, where they are not stored but go through the table at once.
+    areas: average pooling whose divisor is smaller along the edges: the whole map in parts; `requant` is the largest
+    divisor's.
+    operands, axis: concatenation: all operands, side by side along axis 0, 1 or 2 (H, W, C); `input` is the first.
     differing: per channel, the accumulators whose code is not the runtime's (all empty: proved equal).
     facts: what the manifest and the table show besides (plain data).
     """
@@ -58,12 +75,17 @@ class QLayer:
     differing: tuple[npt.NDArray[np.int64], ...] = ()
     second: str | None = None
     factors: tuple[int, int] = (1, 0)
+    operands: tuple[str, ...] = ()
+    axis: int = 2
+    table: npt.NDArray[np.int8] | None = None
+    rounded: str | None = None
+    areas: tuple[Area, ...] = ()
     facts: dict[str, object] = field(default_factory=dict)
 
     @property
     def inputs(self) -> tuple[str, ...]:
         """Names of the tensors that it reads."""
-        return (self.input,) if self.second is None else (self.input, self.second)
+        return self.operands or ((self.input,) if self.second is None else (self.input, self.second))
 
     @property
     def wide(self) -> bool:

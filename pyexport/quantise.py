@@ -1,4 +1,4 @@
-"""Graph -> quantised layers: folds clamps, subtracts zero points, fits every requantiser to the runtime."""
+"""Graph -> quantised layers: folds clamps and tables, subtracts zero points, fits every requantiser to the runtime."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy.typing as npt
 from pyexport import fit, fit_add, ir, runtimes
 from pyexport.arith import Requant
 from pyexport.errors import IntactError
-from pyexport.qlayers import Network, QLayer, QTensor
+from pyexport.qlayers import Area, Network, QLayer, QTensor
 
 
 def quantise(graph: ir.Graph, match: str | None = None) -> Network:
@@ -36,6 +36,7 @@ def quantise(graph: ir.Graph, match: str | None = None) -> Network:
         except IntactError as error:
             raise IntactError(f"layer {graph.tail.name!r}: {error}") from None
     rule = runtimes.input_rule(graph.float_input, runtime)
+    layers = _fuse_lookups(layers, graph.output.tensor)
     return Network(graph.name, runtime, tensors, tuple(layers), graph.input, graph.output, rule, graph.tail)
 
 
@@ -67,10 +68,13 @@ def _layer(graph: ir.Graph, node: ir.AnyNode, runtime: str, tensors: dict[str, Q
         return _average(node, runtime, tensors)
     if isinstance(node, ir.Add):
         return _add(node, runtime, tensors)
-    if isinstance(node, (ir.Lookup, ir.Concat)):
-        raise IntactError(
-            f"{type(node).__name__} is not supported by the hardware; leave it out or compute it on the host"
+    if isinstance(node, ir.Lookup):
+        return _lookup(node, runtime, tensors)
+    if isinstance(node, ir.Concat):
+        layer = _unit_layer(
+            node, "concat", tensors, (1, 1), (1, 1), (0, 0, 0, 0), (1, 1), False, _same(node, tensors[node.output])
         )
+        return replace(layer, operands=node.inputs, axis=node.axis, groups=1)
     return _maximum(node, tensors)
 
 
@@ -136,12 +140,44 @@ def _kernel(node: ir.Conv2d | ir.Linear, source: ir.Tensor) -> Literal["conv", "
 
 def _average(node: ir.AvgPool2d, runtime: str, tensors: dict[str, QTensor]) -> QLayer:
     source, target = tensors[node.inputs[0]], tensors[node.output]
-    taps = node.kernel[0] * node.kernel[1]
-    if any(node.padding) and not node.count_include_pad and node.divisor is None:
-        raise IntactError(
-            "average pooling with padding and count_include_pad=False divides by a number that changes along the edge, "
-            "which is not supported; use count_include_pad=True or no padding"
-        )
+    whole = node.kernel[0] * node.kernel[1]
+    if not any(node.padding) or node.count_include_pad or node.divisor is not None:
+        result = _average_fit(node, runtime, source, target, whole)
+        return _unit_layer(node, "avg_pool2d", tensors, node.kernel, node.stride, node.padding, (1, 1), False, result)
+    # the divisor is the number of taps on the map: constants of its own for each
+    rows = _stretches(source.shape[0], target.shape[0], node.kernel[0], node.stride[0], node.padding[0])
+    columns = _stretches(source.shape[1], target.shape[1], node.kernel[1], node.stride[1], node.padding[2])
+    fits = {
+        n: _average_fit(node, runtime, source, target, n)
+        for n in sorted({a * b for _, _, a in rows for _, _, b in columns})
+    }
+    areas = tuple(
+        Area(y, x, height, width, a * b, fits[a * b].requant) for y, height, a in rows for x, width, b in columns
+    )
+    most = fits[max(fits)]
+    differing = [
+        np.unique(np.concatenate(part)) for part in zip(*(one.differing for one in fits.values()), strict=True)
+    ]
+    result = fit.FitResult(most.requant, differing, sum(one.exceptions for one in fits.values()), 0)
+    layer = _unit_layer(node, "avg_pool2d", tensors, node.kernel, node.stride, node.padding, (1, 1), False, result)
+    return replace(layer, areas=areas)
+
+
+def _stretches(size: int, outputs: int, kernel: int, stride: int, before: int) -> list[tuple[int, int, int]]:
+    """Along one axis: first output, how many, and the taps on the map that each of their windows has."""
+    found: list[tuple[int, int, int]] = []
+    for i in range(outputs):
+        first = i * stride - before
+        taps = min(first + kernel, size) - max(first, 0)
+        if found and found[-1][2] == taps:
+            found[-1] = (found[-1][0], found[-1][1] + 1, taps)
+        else:
+            found.append((i, 1, taps))
+    return found
+
+
+def _average_fit(node: ir.AvgPool2d, runtime: str, source: QTensor, target: QTensor, taps: int) -> fit.FitResult:
+    """taps: how many add to the sum, and the divisor where the node has none."""
     channels = target.shape[2]
     if node.arithmetic == "tflite-mean":
         curve = runtimes.mean_curve(runtime, taps, channels, source.quant, target.quant, node.clamp)
@@ -159,12 +195,18 @@ def _average(node: ir.AvgPool2d, runtime: str, tensors: dict[str, QTensor]) -> Q
     low, high = ir.CODE_RANGE[source.quant.dtype]
     ones = np.ones((channels, taps), np.int64)
     acc_lo, acc_hi = fit.accumulator_bounds(ones, low - source.quant.zero_point, high - source.quant.zero_point)
-    result = fit.fit(curve, acc_lo, acc_hi, target.shift)
-    return _unit_layer(node, "avg_pool2d", tensors, node.kernel, node.stride, node.padding, (1, 1), False, result)
+    return fit.fit(curve, acc_lo, acc_hi, target.shift)
 
 
 def _maximum(node: ir.MaxPool2d | ir.Clamp, tensors: dict[str, QTensor]) -> QLayer:
-    target = tensors[node.output]
+    result = _same(node, tensors[node.output])
+    if isinstance(node, ir.Clamp):
+        return _unit_layer(node, "clamp", tensors, (1, 1), (1, 1), (0, 0, 0, 0), (1, 1), True, result)
+    return _unit_layer(node, "max_pool2d", tensors, node.kernel, node.stride, node.padding, node.dilation, True, result)
+
+
+def _same(node: ir.AnyNode, target: QTensor) -> fit.FitResult:
+    """Constants that keep every code as it is, but for the node's clamp."""
     channels = target.shape[2]
     zeros = np.zeros(channels, np.int64)
     # the code itself: m = 2^24 and no shift put v before the point of Eq. 4, no offset
@@ -181,10 +223,41 @@ def _maximum(node: ir.MaxPool2d | ir.Clamp, tensors: dict[str, QTensor]) -> QLay
         lo=node.clamp[0] + target.shift,
         hi=node.clamp[1] + target.shift,
     )
-    result = fit.FitResult(requant, [np.zeros(0, np.int64)] * channels, 0, 0)
-    if isinstance(node, ir.Clamp):
-        return _unit_layer(node, "clamp", tensors, (1, 1), (1, 1), (0, 0, 0, 0), (1, 1), True, result)
-    return _unit_layer(node, "max_pool2d", tensors, node.kernel, node.stride, node.padding, node.dilation, True, result)
+    return fit.FitResult(requant, [np.zeros(0, np.int64)] * channels, 0, 0)
+
+
+def _lookup(node: ir.Lookup, runtime: str, tensors: dict[str, QTensor]) -> QLayer:
+    source, target = tensors[node.inputs[0]], tensors[node.output]
+    table = runtimes.lookup_table(node, source.quant, target.quant, runtime) + target.shift
+    low, high = ir.CODE_RANGE[source.quant.dtype]
+    layer = _unit_layer(
+        node,
+        "lookup",
+        tensors,
+        (1, 1),
+        (1, 1),
+        (0, 0, 0, 0),
+        (1, 1),
+        True,
+        _same(replace(node, clamp=(low, high)), source),
+    )
+    return replace(layer, table=table.astype(np.int8))
+
+
+def _fuse_lookups(layers: list[QLayer], output: str) -> list[QLayer]:
+    """Puts a table behind the layer that gives its input, where nothing else reads that and the layer has no table."""
+    found: list[QLayer] = []
+    for layer in layers:
+        before = next((i for i, other in enumerate(found) if other.output == layer.input), None)
+        readers = sum(layer.input in other.inputs for other in layers)
+        if layer.op == "lookup" and before is not None and readers == 1 and layer.input != output:
+            first = found[before]
+            if first.table is None and not first.operands:
+                name = f"{first.name}+{layer.name}"
+                found[before] = replace(first, name=name, output=layer.output, table=layer.table, rounded=first.output)
+                continue
+        found.append(layer)
+    return found
 
 
 def _add(node: ir.Add, runtime: str, tensors: dict[str, QTensor]) -> QLayer:

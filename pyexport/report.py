@@ -112,7 +112,7 @@ def memory_lines(manifest: dict[str, Any]) -> list[str]:
         f"(lower bound {memory['activation_lower_bound'] * hardware['ROWS']:,} B)",
         f"hardware: {manifest['array']} with {hardware['LANES']} requantise lanes; depths in words: activations "
         f"{hardware['ACT_DEPTH']}, weights {hardware['WGT_DEPTH']}, parameters {hardware['PRM_DEPTH']}, program "
-        f"{hardware['PRG_DEPTH']}",
+        f"{hardware['PRG_DEPTH']}" + (f"; {hardware['TABLES']} tables of codes" if hardware["TABLES"] else ""),
     ]
 
 

@@ -15,14 +15,13 @@ BANKS = 4  # of the activation memory (rtl/activation_memory.v)
 
 def windowed(layer: QLayer, network: Network, config: HwConfig) -> bool:
     """Whether the layer runs as a window job on this array."""
-    if not config.window:
+    if not config.window or any(joined(network, name) for name in (*layer.inputs, layer.output)):
         return False
     channels = network.tensors[layer.input].shape[2]
     if layer.second is not None:
         return (
             operands_at_once(layer)
             and channels % config.rows == 0
-            and odd_rows(network, layer.input, config) == odd_rows(network, layer.second, config)
             and all(len(partners(network, name)) < BANKS for name in layer.inputs)
         )
     depthwise = layer.groups == channels == network.tensors[layer.output].shape[2]
@@ -36,6 +35,23 @@ def operands_at_once(layer: QLayer) -> bool:
     return layer.second not in (None, layer.input) and len(digits(layer.factors)[0]) == 2
 
 
+def alike(network: Network, name: str) -> set[str]:
+    """The tensors that must lie as `name` does, and itself: an add takes the same steps through both operands."""
+    found = {name}
+    while True:
+        adds = [set(layer.inputs) for layer in network.layers if layer.second is not None]
+        more = set().union(*(operands for operands in adds if operands & found)) - found
+        if not more:
+            return found
+        found |= more
+
+
+def joined(network: Network, name: str) -> bool:
+    """Whether a concatenation reads or writes the tensor or one that lies as it does: its rows follow without a gap."""
+    ends = {end for layer in network.layers if layer.operands for end in (*layer.operands, layer.output)}
+    return bool(ends & alike(network, name))
+
+
 def partners(network: Network, name: str) -> set[str]:
     """The other operands of the adds that read `name` together with another tensor."""
     adds = [set(layer.inputs) for layer in network.layers if operands_at_once(layer) and name in layer.inputs]
@@ -43,7 +59,10 @@ def partners(network: Network, name: str) -> set[str]:
 
 
 def odd_rows(network: Network, name: str, config: HwConfig) -> bool:
-    """Whether a window reads three rows of the tensor at once, so that a row must take an odd number of words."""
+    """Whether a window reads three rows at once of the tensor, or of one that lies as it does: a row then takes an odd
+    number of words.
+    """
+    same = alike(network, name)
     return any(
-        layer.input == name and layer.second is None and windowed(layer, network, config) for layer in network.layers
+        layer.input in same and layer.second is None and windowed(layer, network, config) for layer in network.layers
     )

@@ -32,7 +32,9 @@ module axil_regs #(
     // program words
     parameter PRG_DEPTH = 1024,
     // cycle counters, 1..4096
-    parameter LAYERS = 256
+    parameter LAYERS = 256,
+    // tables of codes, 0..255
+    parameter TABLES = 0
 ) (
     input  wire        clk,
 
@@ -92,6 +94,7 @@ module axil_regs #(
     localparam [1:0] SLVERR = 2'b10;
     localparam WGT_SLICES = (8 * ROWS * COLS + 31) / 32;
     localparam PRM_SLICES = 5 * LANES;
+    localparam [1:0] LAST_TARGET = (TABLES != 0) ? `LOAD_TABLES : `LOAD_PARAMS;
 
     // ------------------------------------------------------------ write: hold AW and W until both are here
 
@@ -125,9 +128,13 @@ module axil_regs #(
                 depth = WGT_DEPTH;
                 last_slice = WGT_SLICES[11:0] - 12'd1;
             end
-            default: begin
+            `LOAD_PARAMS: begin
                 depth = PRM_DEPTH;
                 last_slice = PRM_SLICES[11:0] - 12'd1;
+            end
+            default: begin  // LOAD_TABLES: a code is a word
+                depth = 256 * TABLES;
+                last_slice = 12'd0;
             end
         endcase
     end
@@ -140,7 +147,7 @@ module axil_regs #(
         case (aw_word)
             `REG_CTRL:        accept = w_whole;
             `REG_LAYER_INDEX: accept = w_whole && w_data < LAYERS;
-            `REG_LOAD_ADDR:   accept = w_whole && w_data[31:28] <= {2'd0, `LOAD_PARAMS} && w_data[27:24] == 4'd0;
+            `REG_LOAD_ADDR:   accept = w_whole && w_data[31:28] <= {2'd0, LAST_TARGET} && w_data[27:24] == 4'd0;
             `REG_LOAD_DATA:   accept = w_whole && !running && {7'd0, word} < depth;
             default:          accept = 1'b0;
         endcase
@@ -176,6 +183,7 @@ module axil_regs #(
             `REG_LOAD_ADDR:    value = {2'd0, target, 4'd0, word[23:0]};
             `REG_LOAD_DATA:    value = 32'd0;
             `REG_RUNS:         value = runs;
+            `REG_TABLES:       value = TABLES;
             default: begin
                 value = 32'd0;
                 mapped = 1'b0;

@@ -4,7 +4,8 @@
 //
 // The tile_* controls come two cycles before the tile is complete in the array, because the parameters take two cycles
 // to read; `results` (the accumulators' next values) are taken one cycle after them. A tile takes last_beat + 1 cycles,
-// COLS / LANES at most. A code is written 14 cycles after its beat's control, counting the write itself.
+// COLS / LANES at most. A code is written 14 cycles after its beat's control, counting the write itself; 16 in a job whose
+// codes go through a table.
 
 `resetall
 `default_nettype none
@@ -20,7 +21,11 @@ module drain #(
     // address bits of the activation memory
     parameter ACT_ADDR = 12,
     // address bits of the parameter memory
-    parameter PRM_ADDR = 8
+    parameter PRM_ADDR = 8,
+    // tables of codes, 0 for none; their address bits and image
+    parameter TABLES = 0,
+    parameter TAB_ADDR = 8,
+    parameter TAB_FILE = ""
 ) (
     input  wire                    clk,
     input  wire                    rst,
@@ -38,6 +43,10 @@ module drain #(
     // parameter memory's read port (latency 2)
     output reg  [PRM_ADDR-1:0]     prm_addr,
     input  wire [160*LANES-1:0]    prm_data,
+    // the host's port to the tables
+    input  wire                    tab_write,
+    input  wire [TAB_ADDR-1:0]     tab_addr,
+    input  wire [7:0]              tab_data,
     // activation memory's write port
     output wire [ROWS/LANES-1:0]   write_enable,
     output reg  [ACT_ADDR-1:0]     write_addr,
@@ -118,18 +127,63 @@ module drain #(
         .codes      (codes)
     );
 
+    wire [4:0] rounded_marks;
+    delay #(.WIDTH(5), .CYCLES(13), .RESET(1)) delay_beat (
+        .clk (clk),
+        .rst (rst),
+        .in  ({beat, beat & pixel_last, beat & row_last, map_last, beat & job_last}),
+        .out (rounded_marks)
+    );
+
+    // ---- table, in the jobs that have one ----
+    wire [8*LANES-1:0] written;
+    wire [4:0]         write_marks;
+    generate
+        if (TABLES == 0) begin : gen_no_table
+            assign written     = codes;
+            assign write_marks = rounded_marks;
+            wire _unused = &{1'b0, tab_write, tab_addr, tab_data};
+        end else begin : gen_table
+            reg                mapping;
+            reg  [7:0]         selected;
+            wire [8*LANES-1:0] mapped;
+            wire [4:0]         mapped_marks;
+
+            always @(posedge clk) if (job_start) begin
+                mapping  <= |descriptor[`DSC_TABLE];
+                selected <= descriptor[`DSC_TABLE] - 8'd1;
+            end
+
+            code_table #(.LANES(LANES), .TABLES(TABLES), .ADDR(TAB_ADDR), .INIT_FILE(TAB_FILE)) tables (
+                .clk          (clk),
+                .write_enable (tab_write),
+                .write_addr   (tab_addr),
+                .write_data   (tab_data),
+                .selected     (selected),
+                .codes        (codes),
+                .mapped       (mapped)
+            );
+
+            // nothing of a job without a table may come out in the one after it
+            delay #(.WIDTH(5), .CYCLES(2), .RESET(1)) delay_mapped (
+                .clk (clk),
+                .rst (rst),
+                .in  (mapping ? rounded_marks : 5'd0),
+                .out (mapped_marks)
+            );
+
+            assign written     = mapping ? mapped : codes;
+            assign write_marks = mapping ? mapped_marks : rounded_marks;
+        end
+    endgenerate
+
     // ---- write-back ----
     wire write_beat;
     wire write_pixel_last;
     wire write_row_last;
     wire write_map_last;
     wire write_job_last;
-    delay #(.WIDTH(5), .CYCLES(13), .RESET(1)) delay_beat (
-        .clk (clk),
-        .rst (rst),
-        .in  ({beat, beat & pixel_last, beat & row_last, map_last, beat & job_last}),
-        .out ({write_beat, write_pixel_last, write_row_last, write_map_last, write_job_last})
-    );
+    assign {write_beat, write_pixel_last, write_row_last, write_map_last, write_job_last} = write_marks;
 
     reg  [GROUPS-1:0]   group;
     reg  [GROUPS-1:0]   group_start;
@@ -143,7 +197,7 @@ module drain #(
     wire                wanted     = (groups_left != 16'd0);
 
     assign write_enable = (write_beat && wanted) ? group : {GROUPS{1'b0}};
-    assign write_data   = {GROUPS{codes}};
+    assign write_data   = {GROUPS{written}};
     assign job_done     = write_job_last;
 
     // one hot, so that a write enable needs no decoder

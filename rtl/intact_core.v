@@ -9,7 +9,8 @@
 //
 // Array ROWS (input lanes) x COLS (output lanes), LANES requantise lanes. Activations are int8, ROWS to a word, NHWC with
 // each pixel padded to whole words. From a job's last word issued to its last code readable: 18 + clog2(ROWS) + the drain's
-// beats of a tile (docs/architecture.md). Registers, program and memory formats: docs/formats.md.
+// beats of a tile, and 2 more where the codes go through a table (docs/architecture.md). Registers, program and memory
+// formats: docs/formats.md.
 
 `resetall
 `default_nettype none
@@ -32,10 +33,13 @@ module intact_core #(
     parameter PRG_DEPTH = 1024,
     // layer cycle counters
     parameter LAYERS = 256,
+    // tables of 256 codes, 0 to 255; with 0 there is no hardware for them
+    parameter TABLES = 0,
     // memory images at power-up, or ""
     parameter WGT_FILE = "",
     parameter PRM_FILE = "",
-    parameter PRG_FILE = ""
+    parameter PRG_FILE = "",
+    parameter TAB_FILE = ""
 ) (
     input  wire              clk,
     input  wire              rst,
@@ -85,6 +89,9 @@ module intact_core #(
         if (WINDOW != 0 && ACT_DEPTH < 8) begin : gen_check_depth
             ACT_DEPTH_must_be_8_at_least_for_four_banks error_in_parameters ();
         end
+        if (TABLES > 255) begin : gen_check_tables
+            TABLES_must_lie_in_0_to_255 error_in_parameters ();
+        end
     endgenerate
 
     localparam ACT_ADDR   = (ACT_DEPTH > 2) ? $clog2(ACT_DEPTH) : 1;
@@ -92,6 +99,7 @@ module intact_core #(
     localparam PRM_ADDR   = (PRM_DEPTH > 2) ? $clog2(PRM_DEPTH) : 1;
     localparam PRG_ADDR   = (PRG_DEPTH > 2) ? $clog2(PRG_DEPTH) : 1;
     localparam LAYER_ADDR = (LAYERS > 2) ? $clog2(LAYERS) : 1;
+    localparam TAB_ADDR   = (TABLES > 1) ? 8 + $clog2(TABLES) : 8;
     localparam GROUPS     = ROWS / LANES;
     // the 3x3 window: nine taps in two words of weights, a drain beat a tile
     localparam WINDOW     = (ROWS == COLS && ROWS == LANES && ROWS >= 8) ? 1 : 0;
@@ -128,7 +136,7 @@ module intact_core #(
 
     axil_regs #(
         .ROWS(ROWS), .COLS(COLS), .LANES(LANES), .ACT_DEPTH(ACT_DEPTH), .WGT_DEPTH(WGT_DEPTH), .PRM_DEPTH(PRM_DEPTH),
-        .PRG_DEPTH(PRG_DEPTH), .LAYERS(LAYERS)
+        .PRG_DEPTH(PRG_DEPTH), .LAYERS(LAYERS), .TABLES(TABLES)
     ) regs (
         .clk            (clk),
         .rst            (rst),
@@ -198,10 +206,12 @@ module intact_core #(
     wire                  load_program = load_valid & (load_target == `LOAD_PROGRAM);
     wire                  load_weights = load_valid & (load_target == `LOAD_WEIGHTS);
     wire                  load_params  = load_valid & (load_target == `LOAD_PARAMS);
+    wire                  load_tables  = load_valid & (load_target == `LOAD_TABLES);
 
     sequencer #(
         .ROWS(ROWS), .COLS(COLS), .LANES(LANES), .ACT_DEPTH(ACT_DEPTH), .WGT_DEPTH(WGT_DEPTH), .PRM_DEPTH(PRM_DEPTH),
-        .PRG_DEPTH(PRG_DEPTH), .LAYERS(LAYERS), .WINDOW(WINDOW), .PRG_ADDR(PRG_ADDR), .LAYER_ADDR(LAYER_ADDR)
+        .PRG_DEPTH(PRG_DEPTH), .LAYERS(LAYERS), .TABLES(TABLES), .WINDOW(WINDOW),
+        .PRG_ADDR(PRG_ADDR), .LAYER_ADDR(LAYER_ADDR)
     ) control (
         .clk             (clk),
         .rst             (rst),
@@ -550,7 +560,8 @@ module intact_core #(
     );
 
     drain #(
-        .ROWS(ROWS), .COLS(COLS), .LANES(LANES), .ACT_ADDR(ACT_ADDR), .PRM_ADDR(PRM_ADDR)
+        .ROWS(ROWS), .COLS(COLS), .LANES(LANES), .ACT_ADDR(ACT_ADDR), .PRM_ADDR(PRM_ADDR), .TABLES(TABLES),
+        .TAB_ADDR(TAB_ADDR), .TAB_FILE(TAB_FILE)
     ) writer (
         .clk             (clk),
         .rst             (rst | flush),
@@ -564,6 +575,9 @@ module intact_core #(
         .results         (results),
         .prm_addr        (prm_addr),
         .prm_data        (prm_data),
+        .tab_write       (load_tables),
+        .tab_addr        (load_addr[TAB_ADDR-1:0]),
+        .tab_data        (load_data[7:0]),
         .write_enable    (drain_enable),
         .write_addr      (drain_addr),
         .write_data      (drain_data),

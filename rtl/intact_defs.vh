@@ -34,8 +34,8 @@
 `define HDR_ACT_WORDS_LSB 192
 `define HDR_PRM_WORDS 239:216
 `define HDR_PRM_WORDS_LSB 216
-`define HDR_RESERVED0 255:240
-`define HDR_RESERVED0_LSB 240
+`define HDR_TABLES 247:240
+`define HDR_RESERVED0 255:248
 `define HDR_WGT_WORDS 279:256
 `define HDR_WGT_WORDS_LSB 256
 `define HDR_RESERVED1 319:280
@@ -125,7 +125,7 @@
 `define DSC_HIGH 743:736
 `define DSC_OUT_GROUP 751:744
 `define DSC_LAST_BEAT 759:752
-`define DSC_RESERVED2 767:760
+`define DSC_TABLE 767:760
 `define DSC_OUT_BASE 791:768
 `define DSC_OUT_BASE_LSB 768
 `define DSC_PRM_BASE 815:792
@@ -204,11 +204,13 @@
 `define REG_LOAD_ADDR 6'd11
 `define REG_LOAD_DATA 6'd12
 `define REG_RUNS 6'd13
+`define REG_TABLES 6'd14
 
 // memories that the host loads
 `define LOAD_PROGRAM 2'd0
 `define LOAD_WEIGHTS 2'd1
 `define LOAD_PARAMS 2'd2
+`define LOAD_TABLES 2'd3
 
 // error codes
 `define ERR_NONE 8'd0

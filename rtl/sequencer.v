@@ -20,6 +20,7 @@ module sequencer #(
     parameter PRM_DEPTH = 256,
     parameter PRG_DEPTH = 1024,
     parameter LAYERS = 256,
+    parameter TABLES = 0,
     // 1: window jobs are legal
     parameter WINDOW = 0,
     // address bits of the program memory
@@ -123,6 +124,7 @@ module sequencer #(
         & (in_end <= ACT_DEPTH) & (out_end <= ACT_DEPTH) & ({16'd0, header[`HDR_JOBS]} <= MOST_JOBS)
         & ({8'd0, header[`HDR_ACT_WORDS]} <= ACT_DEPTH) & ({8'd0, header[`HDR_WGT_WORDS]} <= WGT_DEPTH)
         & ({8'd0, header[`HDR_PRM_WORDS]} <= PRM_DEPTH) & ({16'd0, header[`HDR_LAYERS]} <= LAYERS)
+        & ({24'd0, header[`HDR_TABLES]} <= TABLES)
         & (|header[`HDR_IN_WORDS]) & (|header[`HDR_OUT_WORDS]) & (|header[`HDR_JOBS])
         & ~(|header[`HDR_RESERVED0]) & ~(|header[`HDR_RESERVED1]);
     reg         header_ok;
@@ -131,7 +133,7 @@ module sequencer #(
     wire descriptor_legal =
         ((descriptor[`DSC_OPCODE] == `INTACT_OPCODE_ACCUMULATE) | (is_window & (WINDOW != 0)))
         & ~(|descriptor[`DSC_RESERVED0]) & ~(|descriptor[`DSC_RESERVED1])
-        & ~(|descriptor[`DSC_RESERVED2]) & ~(|descriptor[`DSC_RESERVED3])
+        & ({24'd0, descriptor[`DSC_TABLE]} <= TABLES) & ~(|descriptor[`DSC_RESERVED3])
         & ({8'd0, descriptor[`DSC_WGT_BASE]} < WGT_DEPTH) & ({8'd0, descriptor[`DSC_PRM_BASE]} < PRM_DEPTH)
         & ({8'd0, descriptor[`DSC_OUT_BASE]} < ACT_DEPTH) & ({16'd0, descriptor[`DSC_LAYER]} < LAYERS)
         & ({24'd0, descriptor[`DSC_OUT_GROUP]} < ROWS / LANES) & ({24'd0, descriptor[`DSC_LAST_BEAT]} < COLS / LANES)

@@ -19,9 +19,11 @@ module uart_system #(
     parameter PRM_DEPTH = 256,
     parameter PRG_DEPTH = 1024,
     parameter LAYERS = 256,
+    parameter TABLES = 0,
     parameter WGT_FILE = "",
     parameter PRM_FILE = "",
-    parameter PRG_FILE = ""
+    parameter PRG_FILE = "",
+    parameter TAB_FILE = ""
 ) (
     input  wire clk,
     input  wire rst,
@@ -108,7 +110,8 @@ module uart_system #(
 
     intact_core #(
         .ROWS(ROWS), .COLS(COLS), .LANES(LANES), .ACT_DEPTH(ACT_DEPTH), .WGT_DEPTH(WGT_DEPTH), .PRM_DEPTH(PRM_DEPTH),
-        .PRG_DEPTH(PRG_DEPTH), .LAYERS(LAYERS), .WGT_FILE(WGT_FILE), .PRM_FILE(PRM_FILE), .PRG_FILE(PRG_FILE)
+        .PRG_DEPTH(PRG_DEPTH), .LAYERS(LAYERS), .WGT_FILE(WGT_FILE), .PRM_FILE(PRM_FILE), .PRG_FILE(PRG_FILE),
+        .TABLES(TABLES), .TAB_FILE(TAB_FILE)
     ) core (
         .clk            (clk),
         .rst            (link_rst),

@@ -29,9 +29,9 @@ SHALLOW = {"ACT_DEPTH": 64, "WGT_DEPTH": 64, "PRM_DEPTH": 64, "PRG_DEPTH": 64}
 PARAMETER_SETS: tuple[dict[str, int], ...] = (
     {},
     {"ROWS": 10, "COLS": 10, "LANES": 10, **SHALLOW},
-    {"ROWS": 16, "COLS": 4, "LANES": 4, **SHALLOW},
+    {"ROWS": 16, "COLS": 4, "LANES": 4, "TABLES": 1, **SHALLOW},
     {"ROWS": 1, "COLS": 4, "LANES": 1, **SHALLOW},
-    {"ROWS": 6, "COLS": 10, "LANES": 2, **SHALLOW},
+    {"ROWS": 6, "COLS": 10, "LANES": 2, "TABLES": 3, **SHALLOW},
 )
 
 Command = list[str]

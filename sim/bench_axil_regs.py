@@ -17,8 +17,9 @@ from sim.streams import CLOCK_NS, Stream, cycles, pulse, stalls, start
 P = {name: int(value) for name, value in bench_parameters().items()}
 ADDRESS = {name: address for name, (address, _) in REGISTERS.items()}
 WRITABLE = ("CTRL", "LAYER_INDEX", "LOAD_ADDR", "LOAD_DATA")
-DEPTHS = [P["PRG_DEPTH"], P["WGT_DEPTH"], P["PRM_DEPTH"]]
-SLICES = [2, -(-8 * P["ROWS"] * P["COLS"] // 32), 5 * P["LANES"]]
+TARGETS = 4 if P["TABLES"] else 3
+DEPTHS = [P["PRG_DEPTH"], P["WGT_DEPTH"], P["PRM_DEPTH"], 256 * P["TABLES"]][:TARGETS]
+SLICES = [2, -(-8 * P["ROWS"] * P["COLS"] // 32), 5 * P["LANES"], 1][:TARGETS]
 FLAGS = ("idle", "loaded", "running", "out_pending", "done", "error")
 INPUTS = (*FLAGS, "error_code", "job", "cycles", "runs", "layer_cycles")
 
@@ -80,7 +81,7 @@ async def registers_and_refusals(dut: Any) -> None:
     host = await Host(dut).start(0.3)
     array = FORMAT_VERSION << 24 | P["LANES"] << 16 | P["COLS"] << 8 | P["ROWS"]
     expected: dict[int, int] = {ADDRESS[name]: 0 for name in REGISTERS}
-    expected |= {ADDRESS["ID"]: MAGIC, ADDRESS["ARRAY"]: array}
+    expected |= {ADDRESS["ID"]: MAGIC, ADDRESS["ARRAY"]: array, ADDRESS["TABLES"]: P["TABLES"]}
     expected |= {ADDRESS[f"{name}_DEPTH"]: P[f"{name}_DEPTH"] for name in ("ACT", "WGT", "PRM", "PRG")}
     for address in range(0, 256, 4):
         assert await host.read(address) == expected.get(address), hex(address)
@@ -205,7 +206,7 @@ async def loading(dut: Any) -> None:
         assert await host.write("LOAD_ADDR", target << 28 | depth - 1)
         assert await host.read("LOAD_ADDR") == target << 28 | depth - 1
     before = await host.read("LOAD_ADDR")
-    for value in (3 << 28, 8 << 28, 15 << 28, 1 << 24, 1 << 27):
+    for value in (TARGETS << 28, 8 << 28, 15 << 28, 1 << 24, 1 << 27):
         assert not await host.write("LOAD_ADDR", value)
     assert await host.read("LOAD_ADDR") == before
     if DEPTHS[0] < 1 << 24:

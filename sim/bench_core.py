@@ -1,7 +1,8 @@
 """rtl/intact_core.v through its ports alone, as a host sees it: AXI4-Lite, AXI4-Stream, the interrupt.
 
-Environment: CORE_NETWORKS, a folder with first.npz, second.npz and tiny.npz: program, weights, params (32-bit slices as
-the host writes them), frames and outputs (N, words, ROWS), layer_ends. Nothing is in the memories at power-up.
+Environment: CORE_NETWORKS, a folder with first.npz, second.npz, tiny.npz and tables.npz: program, weights, params and
+tables (32-bit slices as the host writes them), frames and outputs (N, words, ROWS), layer_ends. Nothing is in the
+memories at power-up.
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ from sim.streams import cycles
 P = {name: int(value) for name, value in bench_parameters().items()}
 DEPTHS = [P["PRG_DEPTH"], P["WGT_DEPTH"], P["PRM_DEPTH"]]
 NETWORKS = Path(os.environ["CORE_NETWORKS"])
-FIRST, SECOND, TINY = (Loaded.read(NETWORKS / f"{name}.npz") for name in ("first", "second", "tiny"))
+NAMES = ("first", "second", "tiny", "tables")
+FIRST, SECOND, TINY, TABLES = (Loaded.read(NETWORKS / f"{name}.npz") for name in NAMES)
 
 
 @cocotb.test(timeout_time=5, timeout_unit="ms")
@@ -34,6 +36,7 @@ async def identification(dut: Any) -> None:
         "ID": isa.MAGIC,
         "ARRAY": isa.FORMAT_VERSION << 24 | P["LANES"] << 16 | P["COLS"] << 8 | P["ROWS"],
         **{f"{name}_DEPTH": P[f"{name}_DEPTH"] for name in ("ACT", "WGT", "PRM", "PRG")},
+        "TABLES": P["TABLES"],
     }
     for name, value in expected.items():
         assert await host.read(name) == value, name
@@ -86,7 +89,7 @@ async def auto_start(dut: Any, stall: float) -> None:
 async def networks_swapped(dut: Any) -> None:
     """Another network at run time, and back again."""
     host = await CoreHost(dut).start(0.2)
-    for network in (FIRST, SECOND, FIRST):
+    for network in (FIRST, TABLES, SECOND, TABLES, FIRST):
         await host.load(network)
         await host.run(network)
         assert await host.layer_ends(len(network.layer_ends)) == network.layer_ends
@@ -100,7 +103,7 @@ async def headers_refused(dut: Any) -> None:
     right = FIRST.header()
     wrong = {name: right[name] ^ 1 for name in ("magic", "version", "rows", "cols", "lanes")}
     wrong |= {"act_words": P["ACT_DEPTH"] + 1, "wgt_words": P["WGT_DEPTH"] + 1, "prm_words": P["PRM_DEPTH"] + 1}
-    wrong |= {"layers": P["LAYERS"] + 1, "in_words": 0, "out_words": 0, "jobs": 0}
+    wrong |= {"layers": P["LAYERS"] + 1, "tables": P["TABLES"] + 1, "in_words": 0, "out_words": 0, "jobs": 0}
     wrong |= {"in_base": P["ACT_DEPTH"] - right["in_words"] + 1, "out_base": P["ACT_DEPTH"] - right["out_words"] + 1}
     wrong |= {"jobs ": (P["PRG_DEPTH"] - isa.HEADER_WORDS) // isa.DESCRIPTOR_WORDS + 1, "reserved0": 1, "reserved1": 1}
     wrong |= {"in_words ": (1 << 24) - 1, "out_words ": (1 << 24) - 1}
@@ -120,10 +123,10 @@ async def illegal_descriptors(dut: Any) -> None:
     await host.load(FIRST)
     jobs = FIRST.header()["jobs"]
     assert jobs >= 3
-    cases: list[tuple[str, int]] = [("opcode", 0), ("opcode", 2), *((f"reserved{i}", 1) for i in range(4))]
+    cases: list[tuple[str, int]] = [("opcode", 0), ("opcode", 2), *((f"reserved{i}", 1) for i in (0, 1, 3))]
     cases += [("wgt_base", P["WGT_DEPTH"]), ("prm_base", P["PRM_DEPTH"]), ("out_base", P["ACT_DEPTH"])]
     cases += [("layer", P["LAYERS"]), ("out_group", P["ROWS"] // P["LANES"]), ("last_beat", P["COLS"] // P["LANES"])]
-    cases += [("reserved0", 4), ("reserved3", 1 << 15)]
+    cases += [("reserved0", 4), ("reserved3", 1 << 15), ("table", P["TABLES"] + 1), ("table", 255)]
     for i, (name, value) in enumerate(cases):
         job = i % jobs
         await host.poke(DESCRIPTOR, job, FIRST.descriptor(job) | {name: value})
@@ -241,7 +244,7 @@ async def load_while_running(dut: Any) -> None:
     host = await CoreHost(dut).start()
     await host.load(FIRST)
     await host.begin()
-    for target in range(3):
+    for target in range(4):
         await host.write("LOAD_ADDR", target << 28)
         assert not await host.write("LOAD_DATA", 0xFFFFFFFF), "accepted between start and frame"
     await host.send(FIRST.frames[0])

@@ -20,7 +20,9 @@ P = {name: int(value) for name, value in bench_parameters().items()}
 ROWS, COLS, LANES = P["ROWS"], P["COLS"], P["LANES"]
 ACT_DEPTH, PRM_DEPTH = 1 << P["ACT_ADDR"], 1 << P["PRM_ADDR"]
 BEATS, GROUPS = COLS // LANES, ROWS // LANES
+TABLES = P["TABLES"]
 LATENCY = 13  # from a beat's control to the cycle of its write
+MAPPED = 2  # more in a job with a table
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,8 @@ def random_params(rng: np.random.Generator) -> tuple[list[int], Requant]:
 class Job:
     """One random job: its descriptor, its tiles' accumulators, and the writes that it must give."""
 
-    def __init__(self, rng: random.Random, rq: Requant) -> None:
+    def __init__(self, rng: random.Random, rq: Requant, tables: list[bytes]) -> None:
+        self.tables = tables
         self.beats = rng.randint(1, BEATS)
         self.tiles, self.width, self.height = rng.randint(1, 4), rng.randint(1, 4), rng.randint(1, 3)
         # a window job: each tile goes over the whole map
@@ -67,6 +70,8 @@ class Job:
         self.window = self.maps > 1
         self.zero, self.low = rng.randint(-128, 127), rng.randint(-128, 0)
         self.high = rng.randint(self.low, 127)
+        self.table = rng.randint(0, TABLES)
+        self.latency = LATENCY + (MAPPED if self.table else 0)
         self.fields = {
             "opcode": 2 if self.window else 1,
             "last_beat": self.beats - 1,
@@ -80,6 +85,7 @@ class Job:
             "zero_point": self.zero,
             "low": self.low,
             "high": self.high,
+            "table": self.table,
         }
         shape = (self.maps * self.height * self.width * self.tiles, COLS)
         self.accs = np.random.default_rng(rng.getrandbits(32)).integers(-8000, 8000, shape)
@@ -104,7 +110,10 @@ class Job:
                 for beat, values in enumerate(codes[at]):
                     place = fields["out_group"] + beat
                     address = (pixel + place // GROUPS) % ACT_DEPTH
-                    write = Write(address, 1 << place % GROUPS, values.tobytes())
+                    given = values.tobytes()
+                    if self.table:
+                        given = bytes(self.tables[self.table - 1][code + 128] for code in values.tolist())
+                    write = Write(address, 1 << place % GROUPS, given)
                     writes.append(write if beat < fields["out_groups"] else None)
                 row, last = at % self.width == self.width - 1, at == pixels - 1
                 pixel += fields["out_tile" if last and self.window else "out_oy" if row else "out_ox"]
@@ -121,6 +130,7 @@ class Bench:
         self.overruns: list[int] = []
         self.done: list[int] = []
         self.words, self.rq = random_params(np.random.default_rng(3))
+        self.tables = [random.Random(i).randbytes(256) for i in range(TABLES)]
 
     async def start(self) -> Bench:
         names = (
@@ -133,7 +143,10 @@ class Bench:
             "descriptor",
             "results",
         )
-        await start(self.dut, prm_data=0, **dict.fromkeys(names, 0))
+        await start(self.dut, prm_data=0, tab_write=0, tab_addr=0, tab_data=0, **dict.fromkeys(names, 0))
+        for address, code in enumerate(b"".join(self.tables)):
+            self.dut.tab_addr.value, self.dut.tab_data.value = address, code
+            await pulse(self.dut, "tab_write")
         cocotb.start_soon(self._watch())
         return self
 
@@ -185,7 +198,7 @@ async def random_jobs(dut: Any) -> None:
     bench = await Bench(dut).start()
     rng = random.Random(11)
     for _ in range(25):
-        job = Job(rng, bench.rq)
+        job = Job(rng, bench.rq, bench.tables)
         await bench.begin(job)
         bench.written.clear()
         bench.done.clear()
@@ -196,17 +209,17 @@ async def random_jobs(dut: Any) -> None:
             for beat in range(job.beats):
                 write = job.writes[index * job.beats + beat]
                 if write is not None:
-                    expected[edge + beat + LATENCY] = write
+                    expected[edge + beat + job.latency] = write
             for wait in range(job.beats - 1 + rng.choice((0, 0, 1, 5))):
                 await RisingEdge(dut.clk)
                 if wait == 0:
                     dut.results.value = rng.getrandbits(32 * COLS)  # taken by now
-        for _ in range(LATENCY + BEATS + 2):
+        for _ in range(job.latency + BEATS + rng.choice((0, 0, 2))):
             await RisingEdge(dut.clk)
         assert bench.written.keys() == expected.keys(), f"{job.fields}: written in other cycles"
         for when, write in expected.items():
             assert bench.written[when] == write, f"{job.fields}: {bench.written[when]} instead of {write}"
-        assert bench.done == [edge + job.beats - 1 + LATENCY] and not bench.overruns
+        assert bench.done == [edge + job.beats - 1 + job.latency] and not bench.overruns
 
 
 @cocotb.test(timeout_time=20, timeout_unit="ms")
@@ -215,9 +228,9 @@ async def overrun(dut: Any) -> None:
     bench = await Bench(dut).start()
     rng = random.Random(12)
     for _ in range(30):
-        job = Job(rng, bench.rq)
+        job = Job(rng, bench.rq, bench.tables)
         while len(job.accs) < 2:
-            job = Job(rng, bench.rq)
+            job = Job(rng, bench.rq, bench.tables)
         await bench.begin(job)
         bench.overruns.clear()
         await bench.tile(job, 0)

@@ -31,7 +31,7 @@ Words = npt.NDArray[np.int8]
 
 @dataclass(frozen=True)
 class Loaded:
-    """A network as the host sees it. memories: for each load target, the 32-bit slices in order."""
+    """A network as the host sees it. memories: for each load target, the 32-bit slices in order; tables may be none."""
 
     memories: list[list[int]]
     frames: Words
@@ -41,7 +41,7 @@ class Loaded:
     @staticmethod
     def read(path: Path) -> Loaded:
         data = np.load(path)
-        memories = [data[name].tolist() for name in ("program", "weights", "params")]
+        memories = [data[name].tolist() for name in ("program", "weights", "params", "tables")]
         return Loaded(memories, data["frames"], data["outputs"], data["layer_ends"].tolist())
 
     def _fields(self, fields: tuple[isa.Field, ...], first: int) -> dict[str, int]:
@@ -152,9 +152,10 @@ class CoreHost:
         assert await self.write("CTRL", 1)
 
     async def load(self, network: Loaded) -> None:
-        """All three memories over LOAD_ADDR and LOAD_DATA."""
+        """All memories over LOAD_ADDR and LOAD_DATA."""
         for target, slices in enumerate(network.memories):
-            await self._load(target, 0, slices)
+            if slices:
+                await self._load(target, 0, slices)
 
     async def _load(self, target: int, word: int, slices: list[int]) -> None:
         assert await self.write("LOAD_ADDR", target << 28 | word)

@@ -1,6 +1,6 @@
 """Runs a lowered network on the Verilog: builds the simulator once per configuration, gives codes and cycles back.
 
-In: a folder with program.mem, weights.mem and params.mem, and input frames. Out: what the RTL gave.
+In: a folder with program.mem, weights.mem, params.mem and maybe tables.mem, and input frames. Out: what the RTL gave.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from sim.runner import ROOT, get_runner, rtl_sources, simulator_missing
 BUILDS = ROOT / "build" / "sim"
 TOP = "intact_sim"
 SECONDS = "seconds"  # file of a build: how long it took
-MEMORY_FILES = ("program.mem", "weights.mem", "params.mem")
+MEMORY_FILES = ("program.mem", "weights.mem", "params.mem", "tables.mem")
 PROGRESS = "progress"  # the file that the bench keeps its progress in
 WATCHED = 0.1  # seconds between two looks at it
 
@@ -194,7 +194,7 @@ def simulate(
     folder = folder.resolve()
     work = folder / "sim"
     work.mkdir(exist_ok=True)
-    for name in MEMORY_FILES:
+    for name in MEMORY_FILES if config.tables else MEMORY_FILES[:-1]:
         shutil.copyfile(folder / name, work / name)
     _write_frames(work / "frames.hex", frames)
     job = {

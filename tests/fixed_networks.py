@@ -1,4 +1,4 @@
-"""Two small networks by hand that together use every feature of a job, the same ones each time."""
+"""Small networks by hand that together use every feature of a job, the same ones each time."""
 
 from __future__ import annotations
 
@@ -133,3 +133,26 @@ def windows() -> ir.Graph:
     )
     ports = [ir.Port(name, shapes[name], (0, 1, 2)) for name in ("x", "out")]
     return ir.check(ir.Graph("windows", "test", "tflite-xnnpack", tensors, nodes, ports[0], ports[1]), "windows")
+
+
+def tables() -> ir.Graph:
+    """Jobs with one of three tables and without; one table stands behind its layer; a concatenation of them all."""
+    quants = {name: ir.Quant(f32(scale), zero, "int8") for name, scale, zero in (
+        ("x", 0.02, 3), ("y", 0.1, -20), ("swish", 0.05, -90), ("leaky", 0.05, -90), ("pooled", 0.05, -90),
+        ("joined", 0.05, -90), ("out", 0.05, -90),
+    )}  # fmt: skip
+    shapes = dict.fromkeys(quants, (3, 2, 5)) | {"joined": (3, 2, 15), "out": (3, 2, 15)}
+    tensors = {name: ir.Tensor(name, shapes[name], quant) for name, quant in quants.items()}
+    codes = np.random.default_rng(5).integers(-127, 128, (5, 1, 1, 5)).astype(np.int16)
+    weights = ir.Weights(codes, np.full(5, 0.02, f32), np.zeros(5, np.int32), None)
+    whole = (-128, 127)
+    nodes = (
+        ir.Conv2d("conv", ("x",), "y", weights, clamp=whole),
+        ir.Lookup("hard_swish", ("y",), "swish", "hard_swish", whole),
+        ir.Lookup("leaky_relu", ("x",), "leaky", "leaky_relu", whole, -0.5),
+        ir.MaxPool2d("pool", ("leaky",), "pooled", (2, 1), (1, 1), (1, 0, 0, 0), clamp=whole),
+        ir.Concat("concat", ("swish", "pooled", "leaky"), "joined", 2, whole),
+        ir.Lookup("again", ("joined",), "out", "leaky_relu", (-100, 127), -0.5),
+    )
+    ports = [ir.Port(name, shapes[name], (0, 1, 2)) for name in ("x", "out")]
+    return ir.check(ir.Graph("tables", "test", "tflite-ref", tensors, nodes, ports[0], ports[1]), "network of tables")

@@ -9,7 +9,7 @@ class Fault(NamedTuple):
     """Text `old` of rtl/<file>.v, found exactly once, becomes `new`; `check` is the one that must then fail."""
 
     reason: str
-    check: Literal["requantise", "network", "adding", "windows"]
+    check: Literal["requantise", "network", "adding", "windows", "tables"]
     file: str
     old: str
     new: str
@@ -73,6 +73,14 @@ FAULTS = (
           "(write_beat && wanted) ? group", "write_beat ? group"),
     Fault("parameters do not start again at each pixel", "network", "drain",
           "prm_addr <= (pixel_last & ~map_last) ? prm_base : prm_addr + 1'b1;", "prm_addr <= prm_addr + 1'b1;"),
+    Fault("codes of a table come a cycle before their address", "tables", "drain",
+          ".CYCLES(2), .RESET(1)) delay_mapped", ".CYCLES(1), .RESET(1)) delay_mapped"),
+    Fault("what a job without a table wrote comes out again in the next one", "tables", "drain",
+          "mapping ? rounded_marks : 5'd0", "rounded_marks"),
+    Fault("every table is the first", "tables", "drain",
+          "selected <= descriptor[`DSC_TABLE] - 8'd1;", "selected <= 8'd0;"),
+    Fault("a table is read by the code without its shift", "tables", "code_table",
+          "~codes[8*l+7]", "codes[8*l+7]"),
     Fault("the drain chain runs from the wrong end", "network", "drain",
           ".accs       (chain[32*LANES-1:0])", ".accs       (chain[32*COLS-1 -: 32*LANES])"),
     Fault("rows of the output step like columns", "network", "address_gen",

@@ -97,13 +97,19 @@ def steps(job: Fields, config: HwConfig) -> Iterator[Step]:
 
 
 def run(
-    program: list[int], weights: npt.NDArray[np.int8], params: list[int], config: HwConfig, memory: npt.NDArray[np.int8]
+    program: list[int],
+    weights: npt.NDArray[np.int8],
+    params: list[int],
+    config: HwConfig,
+    memory: npt.NDArray[np.int8],
+    tables: list[list[int]],
 ) -> Walk:
     """Runs the whole program. weights: (words, cols, rows).  memory: the input is in place, the rest is anything."""
     header = decode(isa.HEADER, program[: isa.HEADER_WORDS])
     assert header["magic"] == isa.MAGIC and header["version"] == isa.FORMAT_VERSION
     assert (header["rows"], header["cols"], header["lanes"]) == (config.rows, config.cols, config.lanes)
     assert header["wgt_words"] == len(weights) and header["prm_words"] * config.lanes == len(params)
+    assert header["tables"] == len(tables) <= config.tables
     assert len(program) == isa.HEADER_WORDS + header["jobs"] * isa.DESCRIPTOR_WORDS
     defined = np.zeros(memory.shape, bool)
     defined[header["in_base"] : header["in_base"] + header["in_words"]] = True
@@ -115,15 +121,24 @@ def run(
         assert not any(value for name, value in job.items() if name.startswith("reserved"))
         assert job["program_end"] == (index == header["jobs"] - 1) and job["layer"] < header["layers"]
         assert job["layer_end"] or not job["program_end"]
+        assert job["table"] <= len(tables)
+        # without a table a code stays what it is
+        table = [list(range(-128, 128)), *tables][job["table"]]
         kind = _window_job if job["opcode"] == isa.OPCODE_WINDOW else _job
-        kind(walk, job, header, weights, params, config)
+        kind(walk, job, header, weights, params, config, table)
     used = max(max(words, default=0) for words in walk.reads.values())
     assert used < header["act_words"] <= config.act_depth
     return walk
 
 
 def _job(
-    walk: Walk, job: Fields, header: Fields, weights: npt.NDArray[np.int8], params: list[int], config: HwConfig
+    walk: Walk,
+    job: Fields,
+    header: Fields,
+    weights: npt.NDArray[np.int8],
+    params: list[int],
+    config: HwConfig,
+    table: list[int],
 ) -> None:
     issued = list(steps(job, config))
     wgt = np.array([step.wgt for step in issued])
@@ -150,14 +165,14 @@ def _job(
     beats = job["last_beat"] + 1
     assert beats <= config.beats
     assert (np.diff(last) + job["gap"] >= beats).all(), "a tile would overrun the drain"
-    _drain(walk, job, header, params, config, acc, [(*issued[i].ends, False) for i in last])
+    _drain(walk, job, header, params, config, acc, [(*issued[i].ends, False) for i in last], table)
     _count(walk, job, len(issued) + job["gap"] * (len(last) - 1), config)
 
 
 def _count(walk: Walk, job: Fields, issue: int, config: HwConfig) -> None:
     """Adds a job's cycles to its layer. issue: from its first slot to its last."""
     # memory 2, operands 1, multiplier 3, tree, accumulator 1, requantise 11, the drain's beats, the last one the write
-    depth = 2 + 1 + 3 + config.tree_levels + 1 + 11 + job["last_beat"]
+    depth = 2 + 1 + 3 + config.tree_levels + 1 + 11 + job["last_beat"] + (2 if job["table"] else 0)
     walk.layer_cycles[job["layer"]] = walk.layer_cycles.get(job["layer"], 0) + issue + depth
 
 
@@ -170,7 +185,13 @@ class _Column:
 
 
 def _window_job(
-    walk: Walk, job: Fields, header: Fields, weights: npt.NDArray[np.int8], params: list[int], config: HwConfig
+    walk: Walk,
+    job: Fields,
+    header: Fields,
+    weights: npt.NDArray[np.int8],
+    params: list[int],
+    config: HwConfig,
+    table: list[int],
 ) -> None:
     """A window job, slot by slot: a column enters, then the window meets a word of weights, or none."""
     assert config.rows == config.cols == config.lanes >= 8 and job["last_beat"] == 0
@@ -249,7 +270,7 @@ def _window_job(
         window.append(nothing)
         del window[0]
         second_word()
-    _drain(walk, job, header, params, config, np.array(accs), ends)
+    _drain(walk, job, header, params, config, np.array(accs), ends, table)
     _count(walk, job, slots, config)
 
 
@@ -261,6 +282,7 @@ def _drain(
     config: HwConfig,
     acc: npt.NDArray[np.int64],
     ends: list[tuple[bool, bool, bool, bool]],
+    table: list[int],
 ) -> None:
     """ends: whether the tile is the first word's last one, the last of its pixel, row, and of a window job's map."""
     pixel = job["out_base"]
@@ -276,7 +298,8 @@ def _drain(
             if left:
                 assert 0 <= address < config.act_depth, "a write outside the activation memory"
                 bytes_ = slice(group * config.lanes, (group + 1) * config.lanes)
-                walk.memory[address, bytes_], walk.defined[address, bytes_] = codes, True
+                walk.memory[address, bytes_] = [table[code + 128] for code in codes.tolist()]
+                walk.defined[address, bytes_] = True
                 writes.append((address, group))
                 left -= 1
             param, group = param + 1, group + 1

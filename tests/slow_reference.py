@@ -13,7 +13,8 @@ import numpy as np
 
 from pyexport import ir
 
-Codes = dict[tuple[int, int, int], int]  # (y, x, channel) -> the source's code
+Place = tuple[int, int, int]  # y, x, channel
+Codes = dict[Place, int]  # the source's code there
 
 
 def positions(shape: tuple[int, int, int]) -> Iterator[tuple[int, int, int]]:
@@ -23,20 +24,36 @@ def positions(shape: tuple[int, int, int]) -> Iterator[tuple[int, int, int]]:
                 yield y, x, c
 
 
-def run(graph: ir.Graph, image: Codes, rounded: Callable[[ir.AnyNode, int, int], int]) -> dict[str, Codes]:
-    """Every tensor's codes. rounded(node, acc, channel) is the code before the clamp, for sums; maxima need none."""
+def run(graph: ir.Graph, image: Codes, rounded: Callable[[ir.AnyNode, int, Place], int]) -> dict[str, Codes]:
+    """Every tensor's codes. rounded(node, acc, place) is the code before the clamp, for sums and for functions of a
+    code; maxima need none.
+    """
     values = {graph.input.tensor: image}
     for node in graph.nodes:
         source, target = graph.tensors[node.inputs[0]], graph.tensors[node.output]
         codes: Codes = {}
         for place in positions(target.shape):
-            if isinstance(node, (ir.MaxPool2d, ir.Clamp)):
+            if isinstance(node, ir.Concat):
+                code = beside(node, [(values[name], graph.tensors[name].shape) for name in node.inputs], place)
+            elif isinstance(node, ir.Lookup):
+                code = rounded(node, values[source.name][place], place)
+            elif isinstance(node, (ir.MaxPool2d, ir.Clamp)):
                 code = largest(node, values[source.name], source, place)
             else:
-                code = rounded(node, accumulator(node, values[source.name], source, place), place[2])
+                code = rounded(node, accumulator(node, values[source.name], source, place), place)
             codes[place] = min(max(code, node.clamp[0]), node.clamp[1])
         values[node.output] = codes
     return values
+
+
+def beside(node: ir.Concat, operands: list[tuple[Codes, tuple[int, int, int]]], place: tuple[int, int, int]) -> int:
+    """The code at a place of tensors that lie side by side."""
+    at = list(place)
+    for codes, shape in operands:
+        if at[node.axis] < shape[node.axis]:
+            return codes[at[0], at[1], at[2]]
+        at[node.axis] -= shape[node.axis]
+    raise AssertionError(f"{place} lies beyond the last operand")
 
 
 def taps(node: Any, kernel: tuple[int, int], place: tuple[int, int, int]) -> Iterator[tuple[int, int, int, int]]:
@@ -80,13 +97,16 @@ def largest(node: ir.AnyNode, codes: Codes, source: ir.Tensor, place: tuple[int,
     return max(inside, default=lowest)
 
 
-def exactly(graph: ir.Graph) -> Callable[[ir.AnyNode, int, int], int]:
+def exactly(graph: ir.Graph) -> Callable[[ir.AnyNode, int, Place], int]:
     """Real arithmetic rounded once, half to even (Eq. 19; pools: the sum over the divisor)."""
 
-    def code(node: ir.AnyNode, acc: int, channel: int) -> int:
-        target = graph.tensors[node.output].quant
+    def code(node: ir.AnyNode, acc: int, place: Place) -> int:
+        target, channel = graph.tensors[node.output].quant, place[2]
         if isinstance(node, ir.AvgPool2d):
-            return round(Fraction(acc, node.divisor or node.kernel[0] * node.kernel[1])) + target.zero_point
+            height, width, _ = graph.tensors[node.inputs[0]].shape
+            inside = sum(0 <= y < height and 0 <= x < width for _, _, y, x in taps(node, node.kernel, place))
+            count = node.kernel[0] * node.kernel[1] if node.count_include_pad else inside
+            return round(Fraction(acc, node.divisor or count)) + target.zero_point
         assert isinstance(node, (ir.Conv2d, ir.Linear))
         source = graph.tensors[node.inputs[0]].quant
         step = Fraction(float(source.scale)) * Fraction(float(node.weights.scale[channel]))

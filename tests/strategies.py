@@ -171,7 +171,8 @@ class _Builder:
         divisor = self.draw(st.sampled_from([None, None, 3, 8]))
         arithmetic = "exact" if self.match == "exact" else self.draw(st.sampled_from(POOLS))
         clamp = _clamp(self.draw, source.quant)
-        node = ir.AvgPool2d(*common, kernel, stride, padding, True, divisor, clamp, arithmetic)
+        include = self.draw(st.booleans())
+        node = ir.AvgPool2d(*common, kernel, stride, padding, include, divisor, clamp, arithmetic)
         return node, (*ir.window_shape(source.shape, kernel, stride, padding), source.shape[2]), source.quant
 
     def _clamp(self, common: tuple[str, tuple[str], str], source: ir.Tensor) -> tuple[ir.AnyNode, object, ir.Quant]:
@@ -186,6 +187,41 @@ class _Builder:
         name, _, output = common
         sign = self.draw(st.sampled_from([1, 1, -1]))
         return ir.Add(name, (source.name, other.name), output, sign, _clamp(self.draw, quant)), source.shape, quant
+
+    def _lookup(self, common: tuple[str, tuple[str], str], source: ir.Tensor) -> tuple[ir.AnyNode, object, ir.Quant]:
+        functions = ["hard_swish", "leaky_relu", "requantise", "logistic", "tanh", "multiply"]
+        function = self.draw(st.sampled_from(functions))
+        fixed = {"logistic": (1 / 256, -128), "tanh": (1 / 128, 0)}.get(function)
+        quant = _quant(self.draw, float(source.quant.scale) * self.draw(st.sampled_from([0.5, 1, 1.7])), "int8")
+        if fixed:
+            quant = ir.Quant(f32(fixed[0]), fixed[1], "int8")
+        alpha = self.draw(st.sampled_from([-0.5, 0.1, 1.5])) if function == "leaky_relu" else 0.0
+        constant = (self.draw(st.integers(-128, 127)), ir.Quant(f32(0.01), 5, "int8"))
+        clamp = _clamp(self.draw, quant)
+        node = ir.Lookup(*common, function, clamp, alpha, constant if function == "multiply" else None)
+        return node, source.shape, quant
+
+    def _concat(self, common: tuple[str, tuple[str], str], source: ir.Tensor) -> tuple[ir.AnyNode, object, ir.Quant]:
+        """With any tensors that fit beside it, itself too, in any order."""
+        axis, least = self.draw(st.sampled_from([0, 1, 2, 2, 2])), source.shape
+
+        def fits(other: ir.Tensor) -> bool:
+            apart = [i for i in range(3) if other.shape[i] != least[i]]
+            return other.quant == source.quant and apart in ([], [axis])
+
+        names = [name for name, tensor in self.tensors.items() if fits(tensor)]
+        inputs = self.draw(st.lists(st.sampled_from(names), min_size=0, max_size=3))
+        inputs.insert(self.draw(st.integers(0, len(inputs))), source.name)
+        most = 2 * self.channels if axis == 2 else 12
+        while len(inputs) > 1 and sum(self.tensors[name].shape[axis] for name in inputs) > most:
+            inputs.pop()
+        total = sum(self.tensors[name].shape[axis] for name in inputs)
+        shape = tuple(total if i == axis else size for i, size in enumerate(least))
+        return (
+            ir.Concat(common[0], tuple(inputs), common[2], axis, _clamp(self.draw, source.quant)),
+            shape,
+            source.quant,
+        )
 
     def graph(self) -> ir.Graph:
         """The checked graph."""
@@ -203,8 +239,9 @@ def graphs(
     """1 to `layers` layers on maps up to side x side with up to `channels` channels. adds: residual adds too."""
     builder = _Builder(draw, match or draw(st.sampled_from(RUNTIMES)), channels, side)
     for _ in range(draw(st.integers(1, layers))):
-        ops = ["conv", "conv", "depthwise", "depthwise", "linear", "maximum", "average", "clamp"]
-        # only TFLite's runtimes have a formula for it
+        ops = ["conv", "conv", "depthwise", "depthwise", "linear", "maximum", "average", "clamp", "concat", "concat"]
+        # only TFLite's runtimes have a formula for these
         ops += ["add"] * 3 * (adds and builder.match == "tflite-ref")
+        ops += ["lookup"] * 3 * (builder.match == "tflite-ref")
         builder.add(draw(st.sampled_from(ops)))
     return builder.graph()

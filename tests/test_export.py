@@ -19,6 +19,7 @@ import pytest
 from pyexport import export, ir, readers
 from pyexport.arith import FRACTION
 from pyexport.runtimes import LAYERS
+from tests.tflite_nets import activations
 
 ROOT = Path(__file__).resolve().parent.parent
 MODELS = ROOT / "models"
@@ -94,6 +95,23 @@ def test_memory_images(digits: tuple[dict[str, Any], Path]) -> None:
         assert all(re.fullmatch(rf"[0-9a-f]{{{bits // 4}}}", word) for word in words)
         assert 0 < used <= len(words)
         assert any(int(word, 16) for word in words[:used]) and not any(int(word, 16) for word in words[used:])
+
+
+def test_tables_have_an_image_of_their_own(tmp_path: Path) -> None:
+    """And it goes when the folder gets a network without any."""
+    model, folder = tmp_path / "net.tflite", tmp_path / "out"
+    model.write_bytes(activations(1, "int8").data)
+    assert export.main([str(model), "-o", str(folder), "--array", "4x4"]) == 0
+    manifest = json.loads((folder / "manifest.json").read_text())
+    assert manifest["memory"]["files"]["tables"] == "tables.mem"
+    tables = [layer["table"] for layer in manifest["layers"] if "table" in layer]
+    codes = [int(line, 16) for line in (folder / "tables.mem").read_text().split()]
+    assert manifest["hardware"]["TABLES"] == manifest["memory"]["tables"] == len(tables) == 5
+    assert codes == [code & 0xFF for table in tables for code in table]
+    (folder / "hardware.json").write_text('{"rows": 4, "cols": 4, "lanes": 4, "tables": 4, "wgt_depth": 4096}')
+    assert export.main([str(model), "-o", str(folder), "--config", str(folder / "hardware.json")]) == 1
+    assert export.main([str(XOR), "-o", str(folder)]) == 0
+    assert {path.name for path in folder.iterdir()} == FILES | {"hardware.json"}
 
 
 def test_manifest_names_its_source(digits: tuple[dict[str, Any], Path]) -> None:

@@ -43,6 +43,11 @@ def windows() -> Prepared:
     return prepared
 
 
+@pytest.fixture(scope="module")
+def tables() -> Prepared:
+    return prepare(fixed_networks.tables(), CONFIG, 2)
+
+
 @pytest.fixture
 def rtl(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A copy of the Verilog, which everything builds from; its builds go to the test's own folder."""
@@ -83,16 +88,22 @@ def test_there_are_enough_and_each_is_one_change() -> None:
         assert fault.old != fault.new
 
 
-def test_unchanged_design_passes(rtl: Path, network: Prepared, adding: Prepared, windows: Prepared) -> None:
-    assert requantise_is_right(rtl) and all(map(network_is_right, (network, adding, windows)))
+def test_unchanged_design_passes(
+    rtl: Path, network: Prepared, adding: Prepared, windows: Prepared, tables: Prepared
+) -> None:
+    assert requantise_is_right(rtl) and all(map(network_is_right, (network, adding, windows, tables)))
 
 
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.reason.replace(" ", "-"))
-def test_fault_is_found(fault: Fault, rtl: Path, network: Prepared, adding: Prepared, windows: Prepared) -> None:
+def test_fault_is_found(
+    fault: Fault, rtl: Path, network: Prepared, adding: Prepared, windows: Prepared, tables: Prepared
+) -> None:
     path = rtl / f"{fault.file}.v"
     path.write_text(path.read_text().replace(fault.old, fault.new))
     if fault.check == "requantise":
         right = requantise_is_right(rtl)
     else:
-        right = network_is_right({"network": network, "adding": adding, "windows": windows}[fault.check])
+        right = network_is_right(
+            {"network": network, "adding": adding, "windows": windows, "tables": tables}[fault.check]
+        )
     assert not right, f"nothing noticed that {fault.reason}"

@@ -25,7 +25,7 @@ COMMON = settings(
     suppress_health_check=list(HealthCheck),
 )
 # Depths that hold every random network and the throughput layer, so that a build serves them all.
-DEPTHS = {"act_depth": 2048, "wgt_depth": 1024, "prm_depth": 128, "prg_depth": 512, "layers": 16}
+DEPTHS = {"act_depth": 2048, "wgt_depth": 1024, "prm_depth": 128, "prg_depth": 512, "layers": 16, "tables": 4}
 ARRAYS = {"4x4": HwConfig(4, 4, 2, **DEPTHS), "8x8": HwConfig(8, 8, 8, **DEPTHS), "16x4": HwConfig(16, 4, 4, **DEPTHS)}
 
 
@@ -76,6 +76,22 @@ def test_networks_on_one_array(array: str) -> None:
     any_network()
     print(f"verilator {array}: {len(compared)} networks, {sum(compared)} codes")
     assert len(compared) >= 6
+
+
+def test_an_input_joined_with_itself() -> None:
+    """Its pixels take the output's number of words, also in the frames that come in."""
+    need("icarus")
+    quant, shape = ir.Quant(f32(0.1), 7, "uint8"), (3, 4, 5)
+    tensors = {"x": ir.Tensor("x", shape, quant), "y": ir.Tensor("y", (3, 4, 15), quant)}
+    node = ir.Concat("concat", ("x", "x", "x"), "y", 2, (9, 250))
+    ports = [ir.Port(name, tensors[name].shape, (0, 1, 2)) for name in ("x", "y")]
+    graph = ir.check(ir.Graph("joined", "test", "fbgemm", tensors, (node,), ports[0], ports[1]), "joined")
+    for config in (HwConfig(4, 4, 4), HwConfig(8, 2, 2), HwConfig(2, 4, 1)):
+        prepared = prepare(graph, config, 2)
+        placements = prepared.lowered.plan.placements
+        natural = -(-5 // config.rows)
+        assert placements["x"].pixel_words == (natural if config.lanes == 1 else placements["y"].pixel_words)
+        assert_equal(prepared, simulated("icarus", prepared, "joined"))
 
 
 def convolution() -> ir.Graph:

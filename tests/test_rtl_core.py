@@ -17,8 +17,8 @@ from tests.rtl_network import Prepared, prepare
 
 CONFIGS = {
     # rows, cols, lanes: three drain beats, two groups to a word; weight words that fill no whole slice
-    "icarus": HwConfig(4, 6, 2, act_depth=300, wgt_depth=256, prm_depth=64, prg_depth=200, layers=7),
-    "verilator": HwConfig(3, 9, 3, act_depth=300, wgt_depth=512, prm_depth=64, prg_depth=512, layers=7),
+    "icarus": HwConfig(4, 6, 2, act_depth=300, wgt_depth=256, prm_depth=64, prg_depth=200, layers=7, tables=3),
+    "verilator": HwConfig(3, 9, 3, act_depth=300, wgt_depth=512, prm_depth=64, prg_depth=512, layers=7, tables=4),
 }
 
 
@@ -37,7 +37,9 @@ def out_words(prepared: Prepared) -> npt.NDArray[np.int8]:
     words = to_words(prepared.codes[name], prepared.lowered.plan.placements[name], prepared.config.rows)
     channels = prepared.network.tensors[name].shape[2]
     pixels = words.reshape(len(words), -1, prepared.lowered.plan.placements[name].pixel_words * prepared.config.rows)
-    pixels[..., channels:] = min(max(layer.z, layer.lo), layer.hi)
+    filler = min(max(layer.z, layer.lo), layer.hi)
+    table = prepared.network.layers[-1].table
+    pixels[..., channels:] = filler if table is None else table[filler + 128]
     return words
 
 
@@ -49,13 +51,15 @@ def save(graph: ir.Graph, config: HwConfig, path: Path, frames: int) -> None:
         images.PROGRAM: 2 * len(prepared.lowered.program),
         images.WEIGHTS: header["wgt_words"] * config.wgt_bits // 32,
         images.PARAMS: header["prm_words"] * config.prm_bits // 32,
+        images.TABLES: 256 * header["tables"],
     }
-    program, weights, params = (slices(texts[file])[:count] for file, count in used.items())
+    program, weights, params, tables = (slices(texts[file])[:count] for file, count in used.items())
     np.savez(
         path,
         program=program,
         weights=weights,
         params=params,
+        tables=tables,
         frames=prepared.frames(),
         outputs=out_words(prepared),
         layer_ends=np.cumsum(prepared.cycles),
@@ -72,6 +76,7 @@ def test_core(sim: str) -> None:
     save(fixed_networks.first(), config, folder / "first.npz", 3)
     save(fixed_networks.second(), config, folder / "second.npz", 1)
     save(fixed_networks.tiny(), config, folder / "tiny.npz", 1)
+    save(fixed_networks.tables(), config, folder / "tables.npz", 1)
     parameters: dict[str, int | str] = dict(config.verilog_parameters())
     environment = {"CORE_NETWORKS": str(folder)}
     run_bench(sim, "intact_core", "sim.bench_core", rtl_sources(), parameters, "core", environment)

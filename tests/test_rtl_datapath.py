@@ -8,6 +8,7 @@ from sim.runner import RTL, SIMULATORS, lint, rtl_sources, run_bench, simulator_
 
 ARRAY_SOURCES = [RTL / f"{name}.v" for name in ("mac_array", "mac_lane", "mul8")]
 DRAIN_SOURCES = [RTL / f"{name}.v" for name in ("drain", "delay", "requantise", "requant_lane", "wide_mul", "mul18")]
+DRAIN_SOURCES += [RTL / "code_table.v", RTL / "ram.v"]
 
 
 def _need(sim: str) -> None:
@@ -60,10 +61,17 @@ def test_program_fetch() -> None:
 
 
 @pytest.mark.parametrize(
-    ("sim", "rows", "cols", "lanes"),
-    [("icarus", 4, 6, 2), ("icarus", 1, 3, 1), ("icarus", 8, 4, 4), ("icarus", 9, 3, 3), ("verilator", 4, 8, 2)],
+    ("sim", "rows", "cols", "lanes", "tables"),
+    [
+        ("icarus", 4, 6, 2, 0),
+        ("icarus", 1, 3, 1, 3),
+        ("icarus", 8, 4, 4, 1),
+        ("icarus", 9, 3, 3, 2),
+        ("verilator", 4, 8, 2, 5),
+    ],
 )
-def test_drain(sim: str, rows: int, cols: int, lanes: int) -> None:
+def test_drain(sim: str, rows: int, cols: int, lanes: int, tables: int) -> None:
     _need(sim)
     parameters: dict[str, int | str] = {"ROWS": rows, "COLS": cols, "LANES": lanes, "ACT_ADDR": 9, "PRM_ADDR": 6}
+    parameters |= {"TABLES": tables, "TAB_ADDR": 8 + (max(tables, 1) - 1).bit_length()}
     run_bench(sim, "drain", "sim.bench_drain", DRAIN_SOURCES, parameters, f"drain_{rows}x{cols}_{lanes}")

@@ -157,6 +157,47 @@ def residual(seed: int, dtype: str, code: int = 0, act: int = 0) -> Net:
     return net.ends(source, net.op(19, [joined], net.act(4, 16, 32, scale=scale, zero=zero)))
 
 
+def branches(seed: int, dtype: str, axis: int = 3) -> Net:
+    """Three convolutions of one input and the first of them again, joined, then a convolution over it all."""
+    net = Net(seed, dtype)
+    scale, zero = 0.3, net.zero()
+    source = net.act(5, 4, 6)
+    options = (1, {0: byte(SAME), 1: i32(1), 2: i32(1), 4: i32(1), 5: i32(1)})
+    parts = []
+    for out in (3, 7, 5) if axis == 3 else (6, 6, 6):
+        weights = net.weights((out, 1, 3, 6), dtype == "int8")
+        part = net.act(5, 4, out, scale=scale, zero=zero)
+        parts.append(net.op(3, [source, weights, net.bias(source, weights, out)], part, options))
+    parts.append(parts[0])
+    shape = [5, 4, 18 if axis == 3 else 6]
+    shape[axis - 1] *= 1 if axis == 3 else 4
+    joined = net.act(*shape, scale=scale, zero=zero)
+    net.op(2, parts, joined, (10, {0: i32(axis)}))
+    weights = net.weights((4, 2, 2, shape[2]), dtype == "int8")
+    result = net.act(shape[0], shape[1], 4, scale=0.9)
+    return net.ends(source, net.op(3, [joined, weights, net.bias(joined, weights, 4)], result, options))
+
+
+def activations(seed: int, dtype: str) -> Net:
+    """Convolutions with HARD_SWISH, LEAKY_RELU, TANH behind them; LOGISTIC and MUL of one tensor, joined."""
+    net = Net(seed, dtype)
+    source = net.act(6, 5, 3, scale=0.05)
+    options = (1, {0: byte(SAME), 1: i32(1), 2: i32(1), 4: i32(1), 5: i32(1)})
+    low = LOW[dtype]
+
+    def conv(inner: int, channels: int, out: int, scale: float) -> int:
+        weights = net.weights((out, 3, 3, channels), dtype == "int8")
+        return net.op(3, [inner, weights, net.bias(inner, weights, out)], net.act(6, 5, out, scale=scale), options)
+
+    swish = net.op(117, [conv(source, 3, 6, 0.1)], net.act(6, 5, 6, scale=0.06))
+    leaky = net.op(98, [conv(swish, 6, 5, 0.2)], net.act(6, 5, 5, scale=0.1), (75, {0: f32(0.1)}))
+    scaled = net.op(18, [leaky, net.tensor((1,), dtype, 0.03, net.zero(), np.array([low + 77]))],
+                    net.act(6, 5, 5, scale=1 / 256, zero=low), (21, {}))  # fmt: skip
+    gate = net.op(14, [leaky], net.act(6, 5, 5, scale=1 / 256, zero=low))
+    joined = net.op(2, [gate, scaled], net.act(6, 5, 10, scale=1 / 256, zero=low), (10, {0: i32(3)}))
+    return net.ends(source, net.op(28, [conv(joined, 10, 4, 0.02)], net.act(6, 5, 4, scale=1 / 128, zero=low + 128)))
+
+
 def softmax(seed: int, dtype: str, classes: int, beta: float = 1.0) -> Net:
     net = linear(seed, dtype)
     scale = float(np.exp(net.rng.uniform(-5, -1)))
@@ -215,6 +256,10 @@ def cases() -> dict[str, Any]:
             f"{dtype} mean, one scale": lambda seed, d=dtype: mean(seed, d, False, True),
             f"{dtype} add": lambda seed, d=dtype: residual(seed, d, 0, seed % 4),
             f"{dtype} sub": lambda seed, d=dtype: residual(seed, d, 41),
+            f"{dtype} activations": lambda seed, d=dtype: activations(seed, d),
+            f"{dtype} concatenation": lambda seed, d=dtype: branches(seed, d),
+            f"{dtype} concatenation of rows": lambda seed, d=dtype: branches(seed, d, 1),
+            f"{dtype} concatenation of columns": lambda seed, d=dtype: branches(seed, d, 2),
             f"{dtype} softmax": lambda seed, d=dtype: softmax(seed, d, 2 + 5 * seed, 1.0 + seed % 2),
         }
         functions = {

@@ -24,9 +24,11 @@ module top #(
     parameter PRM_DEPTH = 256,
     parameter PRG_DEPTH = 1024,
     parameter LAYERS = 256,
+    parameter TABLES = 0,
     parameter WGT_FILE = "",
     parameter PRM_FILE = "",
-    parameter PRG_FILE = ""
+    parameter PRG_FILE = "",
+    parameter TAB_FILE = ""
 ) (
     input  wire       clk_25mhz,
     // named as the USB chip sees them
@@ -93,7 +95,8 @@ module top #(
     uart_system #(
         .CLOCKS_PER_BIT(CLOCKS_PER_BIT), .TIMER(TIMER), .ROWS(ROWS), .COLS(COLS), .LANES(LANES), .ACT_DEPTH(ACT_DEPTH),
         .WGT_DEPTH(WGT_DEPTH), .PRM_DEPTH(PRM_DEPTH), .PRG_DEPTH(PRG_DEPTH), .LAYERS(LAYERS), .WGT_FILE(WGT_FILE),
-        .PRM_FILE(PRM_FILE), .PRG_FILE(PRG_FILE)
+        .PRM_FILE(PRM_FILE), .PRG_FILE(PRG_FILE),
+        .TABLES(TABLES), .TAB_FILE(TAB_FILE)
     ) system (
         .clk(clk),
         .rst(rst),

@@ -14,6 +14,7 @@ from pyexport.qlayers import Network, QLayer
 # From the last word issued to the next job's first word: memory 2, operands 1, multiplier 3, accumulator 1,
 # requantise 11 and the write; the adder tree and the drain's beats come on top.
 PIPELINE = 18
+TABLE = 2  # more where the codes go through a table
 
 
 def tile_channels(layer: QLayer, out_channels: int, config: HwConfig) -> int:
@@ -42,8 +43,10 @@ def tile_words(layer: QLayer, in_channels: int, out_channels: int, config: HwCon
 
 def layer_cycles(layer: QLayer, network: Network, config: HwConfig) -> int:
     """Cycles from the layer's first word issued to its last code written."""
+    if layer.operands:
+        return concat_cycles(layer, network, config)
     source, target = network.tensors[layer.input], network.tensors[layer.output]
-    overhead = PIPELINE - 1 + config.tree_levels
+    overhead = PIPELINE - 1 + config.tree_levels + (TABLE if layer.table is not None else 0)
     if _uses_window(layer, network, config):
         return _window_slots(layer, source.shape, target.shape, config) + overhead + 1
     channels, taps = source.shape[2], layer.kernel[0] * layer.kernel[1]
@@ -57,11 +60,40 @@ def layer_cycles(layer: QLayer, network: Network, config: HwConfig) -> int:
         passes = 2 * (2 if _two_digits(layer) else 3)
     issue = passes * taps * words
     beats = tile_channels(layer, target.shape[2], config) // config.lanes
-    pixels = target.shape[0] * target.shape[1]
+    parts = [area.height * area.width for area in layer.areas] or [target.shape[0] * target.shape[1]]
     total = 0
     for count in _runs([min(start, pixel_words - words) for start, _ in tiles]):
-        jobs_tiles = pixels * count
-        total += jobs_tiles * issue + (jobs_tiles - 1) * max(0, beats - issue) + overhead + beats
+        for pixels in parts:
+            jobs_tiles = pixels * count
+            total += jobs_tiles * issue + (jobs_tiles - 1) * max(0, beats - issue) + overhead + beats
+    return total
+
+
+def concat_cycles(layer: QLayer, network: Network, config: HwConfig) -> int:
+    """A concatenation: each operand is copied in tiles of as many channels as possible, a job for each even stretch.
+
+    A drain beat writes `lanes` channels that begin at a multiple of `lanes`. An operand that begins elsewhere first
+    fills up the beat that the one before it began, in a job that reads two words a pixel: the output's and its own.
+    """
+    depth = PIPELINE - 1 + config.tree_levels
+    total = offset = 0
+    for name in layer.operands:
+        height, width, channels = network.tensors[name].shape
+        begin = 0
+        if layer.axis == 2 and offset % config.lanes:
+            begin = min(channels, config.lanes - offset % config.lanes)
+            total += 2 * height * width + depth + 1
+        offset += channels
+        if begin == channels:
+            continue
+        beats = min(config.beats, -(-(channels - begin) // config.lanes))
+        size = beats * config.lanes
+        spans = [(c // config.rows, (min(c + size, channels) - 1) // config.rows) for c in range(begin, channels, size)]
+        words = max(last - first + 1 for first, last in spans)
+        most = -(-channels // config.rows) - words
+        for count in _runs([min(first, most) for first, _ in spans]):
+            tiles = height * width * count
+            total += tiles * words + (tiles - 1) * max(0, beats - words) + depth + beats
     return total
 
 
@@ -83,22 +115,33 @@ def _two_digits(layer: QLayer) -> bool:
 
 
 def _uses_window(layer: QLayer, network: Network, config: HwConfig) -> bool:
-    """Whether lanes see their own channel's 3x3 window: depthwise up to 3x3, and adds of two tensors laid out alike."""
+    """Whether lanes see their own channel's 3x3 window: depthwise up to 3x3, adds of two tensors laid out alike."""
     if not (config.rows == config.cols == config.lanes >= 8):
+        return False
+    if any(_concatenated(name, network) for name in (*layer.inputs, layer.output)):
         return False
     channels = network.tensors[layer.input].shape[2]
     if layer.second is not None:
-        odd = {other.input for other in network.layers if other.second is None and _uses_window(other, network, config)}
         return (
             _added_at_once(layer)
             and channels % config.rows == 0
-            and (layer.input in odd) == (layer.second in odd)
             and all(len(_added_to(name, network)) < 4 for name in layer.inputs)
         )
     if layer.weights is None or layer.wide or channels == 1:
         return False
     depthwise = layer.groups == channels == layer.weights.shape[0]
     return depthwise and max(layer.kernel) <= 3 and layer.dilation == (1, 1) and max(layer.stride) < 256
+
+
+def _concatenated(name: str, network: Network) -> bool:
+    """Whether the tensor, or one that adds tie to it, is an end of a concatenation: such rows leave no gaps."""
+    tied, size = {name}, 0
+    while size < len(tied):
+        size = len(tied)
+        for layer in network.layers:
+            if layer.second is not None and tied & {layer.input, layer.second}:
+                tied |= {layer.input, layer.second}
+    return any(tied & {*layer.operands, layer.output} for layer in network.layers if layer.operands)
 
 
 def _added_at_once(layer: QLayer) -> bool:
