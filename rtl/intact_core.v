@@ -260,10 +260,11 @@ module intact_core #(
         .read_data    (layer_cycles_read)
     );
 
-    // ---- activation memory: written by the input stream and the drain, read by the array and the output stream ----
+    // ---- activation memory: written by the drain, else the input stream, read by the output stream, else the array ----
     wire                frame_write;
     wire [ACT_ADDR-1:0] frame_addr;
     wire [8*ROWS-1:0]   frame_data;
+    wire                drain_writes;
     wire [GROUPS-1:0]   drain_enable;
     wire [ACT_ADDR-1:0] drain_addr;
     wire [8*ROWS-1:0]   drain_data;
@@ -276,9 +277,9 @@ module intact_core #(
         .WINDOW(WINDOW), .ROWS(ROWS), .LANES(LANES), .DEPTH(ACT_DEPTH), .ADDR(ACT_ADDR)
     ) activations (
         .clk          (clk),
-        .write_enable (frame_write ? {GROUPS{1'b1}} : drain_enable),
-        .write_addr   (frame_write ? frame_addr : drain_addr),
-        .write_data   (frame_write ? frame_data : drain_data),
+        .write_enable (drain_writes ? drain_enable : {GROUPS{frame_write}}),
+        .write_addr   (drain_writes ? drain_addr : frame_addr),
+        .write_data   (drain_writes ? drain_data : frame_data),
         .read_addr    (read_addr),
         .read_data    (act_data)
     );
@@ -298,6 +299,7 @@ module intact_core #(
         .s_axis_tdata  (s_axis_tdata),
         .s_axis_tlast  (s_axis_tlast),
         .write_valid   (frame_write),
+        .write_ready   (~drain_writes),
         .write_addr    (frame_addr),
         .write_data    (frame_data)
     );
@@ -564,6 +566,7 @@ module intact_core #(
         .results         (results),
         .prm_addr        (prm_addr),
         .prm_data        (prm_data),
+        .writing         (drain_writes),
         .write_enable    (drain_enable),
         .write_addr      (drain_addr),
         .write_data      (drain_data),

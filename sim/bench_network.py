@@ -28,12 +28,10 @@ CLOCK_NS = 10
 @cocotb.test()
 async def network(dut: Any) -> None:
     job: dict[str, Any] = json.loads(Path(os.environ["INTACT_JOB"]).read_text())
-    host = await start(dut)
-    limit = 4 * job["expected_cycles"] + 4 * job["frame_words"] + 10_000
     back_to_back = job["back_to_back"]
+    host = await start(dut, AUTO_START | IRQ_ENABLE if back_to_back else 0)
+    limit = 4 * job["expected_cycles"] + 4 * job["frame_words"] + 10_000
     runs: list[dict[str, Any]] = []
-    if back_to_back:
-        await host.write("CTRL", AUTO_START | IRQ_ENABLE)
     for frame in range(job["frames"]):
         if not back_to_back:
             await host.write("CTRL", START | IRQ_ENABLE)
@@ -69,13 +67,15 @@ async def settle(dut: Any, host: Host, bits: int, wanted: int, limit: int) -> No
     raise AssertionError(f"STATUS is still {status:#x} after {limit} cycles")
 
 
-async def start(dut: SimHandleBase | Any) -> Host:
-    """Clock, reset, and the host's registers idle."""
+async def start(dut: SimHandleBase | Any, control: int) -> Host:
+    """Clock, reset, CTRL; without auto start until the core is idle, with it before a frame could be in."""
     host = Host(dut)
     Clock(dut.clk, CLOCK_NS, unit="ns", impl="gpi").start(start_high=False)
     dut.rst.value = 1
     await ClockCycles(dut.clk, 4)
     dut.rst.value = 0
-    await settle(dut, host, IDLE, IDLE, 10_000)
+    await host.write("CTRL", control)
+    if not control & AUTO_START:
+        await settle(dut, host, IDLE, IDLE, 10_000)
     assert await host.read("ID") == 0x494E5441, f"register at {REGISTERS['ID'][0]:#x} is not INTACT's"
     return host
