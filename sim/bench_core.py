@@ -224,10 +224,11 @@ async def program_changed_under_a_frame(dut: Any) -> None:
     assert not await host.status("loaded")
     await host.run(SECOND)
     await host.load(OVERLAPPED)
-    for delay in range(OVERLAPPED.frames.shape[1] + 2):
+    for delay in range(2, OVERLAPPED.frames.shape[1] + 2):
+        assert await host.write("LOAD_ADDR", 0)
         await host.send(OVERLAPPED.frames[2])
         await cycles(dut, delay)
-        await host.poke(HEADER, 0, OVERLAPPED.header())
+        assert await host.write("LOAD_DATA", OVERLAPPED.memories[0][0])
         await host.sent()
         await cycles(dut, 4)
         assert not await host.status("loaded"), f"after {delay} cycles"
