@@ -5,7 +5,7 @@
 ##! INPUT=FILE          sim: .npy or .npz with inputs [N, ...]: integers are codes, floats are real values
 ##! ARRAY=RxC           sim, bitstream: rows x columns of the MAC array, input lanes x output lanes (default: 8x8, the board's)
 ##! MATCH=RUNTIME       sim, bitstream: whose arithmetic to follow bit for bit (default: the model's own framework's)
-##! EXPORT_ARGS=ARGS    sim, bitstream: more arguments for pyexport/export.py, as one string
+##! EXPORT_ARGS=ARGS    sim, bitstream: more arguments for pyexport/export.py, as one string (--overlap: input overlapped)
 ##! CHECK=WHAT          sim: layers: compare every layer's memory; output: the last one only (default: by the model's size)
 ##! WAVES=1             sim: write a waveform of the run
 ##! OUT=DIR             sim, bench, bitstream: where the results go (default: a folder in build/; bitstream: inside the checkout)

@@ -56,12 +56,13 @@ def export(
     config: HwConfig | None = None,
     output_range: tuple[float, float] | None = None,
     shape_hint: tuple[int, ...] | None = None,
+    overlap: bool = False,
 ) -> Exported:
     """Works out the integers of `model` (a path); writes nothing.
 
     config: hardware with fixed memories, instead of the smallest that fit `array`. output_range: lowest and highest
     real output, where the file leaves the output unquantised. shape_hint: an input shape to try where the file does not
-    say its own. Raises IntactError.
+    say its own. overlap: the next input frame may come in during a run. Raises IntactError.
     """
     hardware = config or hwconfig.for_array(*hwconfig.parse_array(array))
     try:
@@ -72,7 +73,7 @@ def export(
         graph = readers.read(model, shape_hint, output_range)
     try:
         network = quantise.quantise(graph, match)
-        lowered = lower.lower(network, hardware)
+        lowered = lower.lower(network, hardware, overlap)
         lowered = lower.with_depths(lowered, config)
     except IntactError as error:
         raise IntactError(f"{model}: {error}") from error
@@ -185,6 +186,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="real outputs' range, where the file leaves them real: --output-range=-2.5,3",
     )
     parser.add_argument("--config", metavar="FILE.json", help="hardware with fixed memories, e.g. a board's")
+    parser.add_argument(
+        "--overlap", action="store_true", help="let the next input frame in during a run: more frames/s, more memory"
+    )
 
 
 def from_arguments(args: argparse.Namespace, model: str, shape: tuple[int, ...] | None) -> Exported:
@@ -193,7 +197,7 @@ def from_arguments(args: argparse.Namespace, model: str, shape: tuple[int, ...] 
         raise IntactError("--config says the array: leave out --array")
     config = load_config(args.config) if args.config else None
     array = "8x8" if args.array is None else args.array
-    return export(model, array, args.match, args.input_shape, config, args.output_range, shape)
+    return export(model, array, args.match, args.input_shape, config, args.output_range, shape, args.overlap)
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -63,12 +63,16 @@ HEADER = _layout(
         [
             ("act_words", 24, "activation words in use"),
             ("prm_words", 24, "parameter words in use"),
-            ("tables", 8, "tables of codes in use"),
-            ("reserved0", 8, "zero"),
+            (
+                "free_job",
+                16,
+                "n: the next input frame may come in once job n - 1 has read its last word; 0: once the output is sent",
+            ),
         ],
         [
             ("wgt_words", 24, "weight words in use"),
-            ("reserved1", 40, "zero"),
+            ("tables", 8, "tables of codes in use"),
+            ("reserved0", 32, "zero"),
         ],
     ]
 )
@@ -221,7 +225,7 @@ REGISTERS = {
     "PRM_DEPTH": (0x10, "parameter words"),
     "PRG_DEPTH": (0x14, "program words"),
     "CTRL": (0x18, "write: [0] start, [1] abort, [2] clear; read/write: [8] auto start, [9] interrupt enable"),
-    "STATUS": (0x1C, "[0] idle, [1] input loaded, [2] running, [3] output pending, [4] done, [5] error, [15:8] code, "
+    "STATUS": (0x1C, "[0] idle, [1] input waiting, [2] running, [3] output pending, [4] done, [5] error, [15:8] code, "
                      "[31:16] job"),
     "CYCLES": (0x20, "cycles of the last or current run, start to done"),
     "LAYER_INDEX": (0x24, "which layer LAYER_CYCLES shows"),

@@ -59,9 +59,12 @@ class Lowered:
         return words
 
 
-def lower(network: Network, config: HwConfig) -> Lowered:
-    """The program and images of `network` for the array of `config`; its depths are not looked at (`with_depths`)."""
-    memory = plan(network, config)
+def lower(network: Network, config: HwConfig, overlap: bool = False) -> Lowered:
+    """The program and images of `network` for the array of `config`; its depths are not looked at (`with_depths`).
+
+    overlap: the next input frame may come in while the network runs, at the cost of activation memory.
+    """
+    memory = plan(network, config, overlap)
     jobs: list[Job] = []
     weights: list[npt.NDArray[np.int8]] = []
     params: list[int] = []
@@ -81,6 +84,7 @@ def lower(network: Network, config: HwConfig) -> Lowered:
         ranges.append({"weights": (start[0], used[0]), "parameters": (start[1], used[1])})
     jobs[-1].fields["program_end"] = 1
     source, target = memory.placements[network.input.tensor], memory.placements[network.output.tensor]
+    readers = [i for i, job in enumerate(jobs) if network.input.tensor in network.layers[job.layer].inputs]
     header = {
         "magic": isa.MAGIC,
         "version": isa.FORMAT_VERSION,
@@ -97,6 +101,7 @@ def lower(network: Network, config: HwConfig) -> Lowered:
         "prm_words": used[1],
         "wgt_words": used[0],
         "tables": len(tables),
+        "free_job": 1 + readers[-1] if overlap else 0,
     }
     codes = tuple(np.frombuffer(contents, np.int8) for contents in tables)
     return Lowered(config, memory, header, tuple(jobs), np.concatenate(weights), tuple(params), tuple(ranges), codes)

@@ -34,6 +34,7 @@ def manifest(
         "proved_equal": all(not any(len(d) for d in layer.differing) for layer in network.layers),
         "input": _port(network.input, network, lowered),
         "output": _port(network.output, network, lowered),
+        "overlap": bool(lowered.header["free_job"]),
         "memory": {
             "activation_words": lowered.plan.words,
             "activation_lower_bound": lowered.plan.lower_bound,

@@ -48,13 +48,15 @@ class _Shape:
     patches: Patches | None
 
 
-def plan(network: Network, config: HwConfig) -> MemoryPlan:
+def plan(network: Network, config: HwConfig, overlap: bool = False) -> MemoryPlan:
     """Places tensor after tensor, each at the lowest address free over its whole life; the best of several orders.
+
+    overlap: the input's words are its own to the end, so that the next frame may come in during a run.
 
     Rows that a window reads at once, and operands that an add reads at once, lie in different banks: such tensors have
     an odd number of words per row, such operands bases that differ modulo BANKS.
     """
-    lives = _lives(network)
+    lives = _lives(network, overlap)
     pixel_words = _pixel_words(network, config)
     shapes = {name: _shape(network, name, pixel_words[name], config) for name in lives}
 
@@ -138,11 +140,12 @@ def _pixel_words(network: Network, config: HwConfig) -> dict[str, int]:
     return {name: max(-(-network.tensors[n].shape[2] // config.rows) for n in same) for name, same in alike.items()}
 
 
-def _lives(network: Network) -> dict[str, tuple[int, int]]:
+def _lives(network: Network, overlap: bool) -> dict[str, tuple[int, int]]:
     lives = {network.input.tensor: (-1, -1)}
     for i, layer in enumerate(network.layers):
         for name in layer.inputs:
             lives[name] = (lives[name][0], i)
         lives[layer.output] = (i, i)
-    lives[network.output.tensor] = (lives[network.output.tensor][0], len(network.layers))
+    for name in [network.output.tensor, *([network.input.tensor] if overlap else [])]:
+        lives[name] = (lives[name][0], len(network.layers))
     return lives

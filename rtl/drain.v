@@ -48,6 +48,8 @@ module drain #(
     input  wire [TAB_ADDR-1:0]     tab_addr,
     input  wire [7:0]              tab_data,
     // activation memory's write port
+    // activation memory's write port; it is the drain's while `writing`
+    output wire                    writing,
     output wire [ROWS/LANES-1:0]   write_enable,
     output reg  [ACT_ADDR-1:0]     write_addr,
     output wire [8*ROWS-1:0]       write_data,
@@ -196,6 +198,7 @@ module drain #(
     wire [ACT_ADDR-1:0] pixel_next = pixel_addr + (write_map_last ? step_tile : write_row_last ? step_oy : step_ox);
     wire                wanted     = (groups_left != 16'd0);
 
+    assign writing      = write_beat;
     assign write_enable = (write_beat && wanted) ? group : {GROUPS{1'b0}};
     assign write_data   = {GROUPS{written}};
     assign job_done     = write_job_last;

@@ -270,10 +270,11 @@ module intact_core #(
         .read_data    (layer_cycles_read)
     );
 
-    // ---- activation memory: written by the input stream and the drain, read by the array and the output stream ----
+    // ---- activation memory: written by the drain, else the input stream, read by the output stream, else the array ----
     wire                frame_write;
     wire [ACT_ADDR-1:0] frame_addr;
     wire [8*ROWS-1:0]   frame_data;
+    wire                drain_writes;
     wire [GROUPS-1:0]   drain_enable;
     wire [ACT_ADDR-1:0] drain_addr;
     wire [8*ROWS-1:0]   drain_data;
@@ -286,9 +287,9 @@ module intact_core #(
         .WINDOW(WINDOW), .ROWS(ROWS), .LANES(LANES), .DEPTH(ACT_DEPTH), .ADDR(ACT_ADDR)
     ) activations (
         .clk          (clk),
-        .write_enable (frame_write ? {GROUPS{1'b1}} : drain_enable),
-        .write_addr   (frame_write ? frame_addr : drain_addr),
-        .write_data   (frame_write ? frame_data : drain_data),
+        .write_enable (drain_writes ? drain_enable : {GROUPS{frame_write}}),
+        .write_addr   (drain_writes ? drain_addr : frame_addr),
+        .write_data   (drain_writes ? drain_data : frame_data),
         .read_addr    (read_addr),
         .read_data    (act_data)
     );
@@ -308,6 +309,7 @@ module intact_core #(
         .s_axis_tdata  (s_axis_tdata),
         .s_axis_tlast  (s_axis_tlast),
         .write_valid   (frame_write),
+        .write_ready   (~drain_writes),
         .write_addr    (frame_addr),
         .write_data    (frame_data)
     );
@@ -578,6 +580,7 @@ module intact_core #(
         .tab_write       (load_tables),
         .tab_addr        (load_addr[TAB_ADDR-1:0]),
         .tab_data        (load_data[7:0]),
+        .writing         (drain_writes),
         .write_enable    (drain_enable),
         .write_addr      (drain_addr),
         .write_data      (drain_data),

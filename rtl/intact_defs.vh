@@ -34,11 +34,12 @@
 `define HDR_ACT_WORDS_LSB 192
 `define HDR_PRM_WORDS 239:216
 `define HDR_PRM_WORDS_LSB 216
-`define HDR_TABLES 247:240
-`define HDR_RESERVED0 255:248
+`define HDR_FREE_JOB 255:240
+`define HDR_FREE_JOB_LSB 240
 `define HDR_WGT_WORDS 279:256
 `define HDR_WGT_WORDS_LSB 256
-`define HDR_RESERVED1 319:280
+`define HDR_TABLES 287:280
+`define HDR_RESERVED0 319:288
 
 // descriptor: bit range within all its words
 `define DSC_OPCODE 7:0

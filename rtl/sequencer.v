@@ -2,7 +2,8 @@
 // Sequencer: runs a whole network from program memory. Reads and checks the program header whenever the program changed,
 // then the first descriptor, and waits for a start and an input frame. In a run it lets the address generator issue a job
 // and fetches the next descriptor while the last results drain, so that a job costs its issue cycles and the pipeline's
-// depth and nothing else. Cycles count from the first issue of the run to the last write.
+// depth and nothing else. Cycles count from the first issue of the run to the last write. A run consumes its frame when it
+// begins; the next one may come in as soon as the header's free_job allows it, else between runs.
 //
 // A header for another configuration or an illegal descriptor ends the run with an error code (docs/formats.md).
 
@@ -126,7 +127,7 @@ module sequencer #(
         & ({8'd0, header[`HDR_PRM_WORDS]} <= PRM_DEPTH) & ({16'd0, header[`HDR_LAYERS]} <= LAYERS)
         & ({24'd0, header[`HDR_TABLES]} <= TABLES)
         & (|header[`HDR_IN_WORDS]) & (|header[`HDR_OUT_WORDS]) & (|header[`HDR_JOBS])
-        & ~(|header[`HDR_RESERVED0]) & ~(|header[`HDR_RESERVED1]);
+        & ~(|header[`HDR_RESERVED0]);
     reg         header_ok;
 
     wire is_window = (descriptor[`DSC_OPCODE] == `INTACT_OPCODE_WINDOW);
@@ -155,10 +156,16 @@ module sequencer #(
     wire reread    = ((state == READY) | (state == REFUSED)) & stale & ~entering;
 
     assign flush         = give_up;
-    assign accept_frame  = (state == READY) & ~stale & ~out_active & ~out_start;
+    // `job` moves on when a job has read its last word. With free_job nothing else lies in the input's words after that,
+    // and the output does not; without, the output frame may
+    wire [15:0] free_job = header[`HDR_FREE_JOB];
+    wire overlaps = |free_job;
+    assign accept_frame  = ~stale & (overlaps
+        ? (state == READ_FIRST) | (state == READY) | (in_run & (job >= free_job))
+        : (state == READY) & ~out_active & ~out_start);
     // a frame belongs to the program that it was loaded for
     assign frame_drop    = stop | reread;
-    assign frame_consume = finish | give_up | reread;
+    assign frame_consume = run_begin | reread;
     assign layer_write   = in_run & job_done & ends_layer;
     assign layer_cycles  = cycles + 32'd1;
     assign idle          = ((state == READY) | (state == REFUSED)) & ~armed;

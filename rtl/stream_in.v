@@ -6,8 +6,8 @@
 // dropped up to and including its TLAST. `flush` drops a frame that is partly in, in the same way; a frame that is wholly in
 // stays (`consume` drops that). So frames are always cut at TLAST, and a source that was reset in the middle of a frame
 // loses its next one unless this module is reset too.
-// Latency: a beat is written in the cycle after it was taken; frame_loaded rises 2 cycles after the last beat, when its write
-// is done; frame_error 1 cycle after the offending beat. Throughput: one beat per cycle.
+// Latency: a beat is written in the cycle after it was taken, or when `write_ready` grants it; frame_loaded rises 2 cycles after
+// the last beat, or 1 after its write; frame_error 1 cycle after the offending beat. Throughput: one beat per cycle granted.
 
 `resetall
 `default_nettype none
@@ -29,7 +29,7 @@ module stream_in #(
     input  wire              flush,
     // level: a whole frame is in memory; the next one waits
     output wire              frame_loaded,
-    // pulse: done with the loaded frame
+    // pulse: forget the loaded frame; its words may be overwritten
     input  wire              consume,
     // pulse
     output reg               frame_error,
@@ -39,7 +39,9 @@ module stream_in #(
     input  wire [8*ROWS-1:0] s_axis_tdata,
     input  wire              s_axis_tlast,
 
+    // a word is written when both are high, and held until then
     output reg               write_valid,
+    input  wire              write_ready,
     output reg  [ADDR-1:0]   write_addr,
     output reg  [8*ROWS-1:0] write_data,
 
@@ -51,7 +53,8 @@ module stream_in #(
     reg [23:0] index;     // beats taken of this frame
     reg [ADDR-1:0] next_addr;
 
-    assign s_axis_tready = dropping || (enable && !full && !flush);
+    wire held = write_valid && !write_ready;
+    assign s_axis_tready = dropping || (enable && !full && !flush && !held);
     assign frame_loaded = full && !write_valid;
 
     wire take = s_axis_tvalid && s_axis_tready;
@@ -60,12 +63,14 @@ module stream_in #(
     wire [ADDR-1:0] addr = first ? base : next_addr;
 
     always @(posedge clk) begin
-        write_valid <= take && !dropping;
-        write_addr <= addr;
-        write_data <= s_axis_tdata;
+        write_valid <= held || (take && !dropping);
+        if (!held) begin
+            write_addr <= addr;
+            write_data <= s_axis_tdata;
+        end
         frame_error <= take && !dropping && last != s_axis_tlast;
 
-        if (consume && frame_loaded) full <= 1'b0;
+        if (consume) full <= 1'b0;
 
         if (take && dropping) begin
             dropping <= !s_axis_tlast;

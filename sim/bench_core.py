@@ -1,8 +1,8 @@
 """rtl/intact_core.v through its ports alone, as a host sees it: AXI4-Lite, AXI4-Stream, the interrupt.
 
-Environment: CORE_NETWORKS, a folder with first.npz, second.npz, tiny.npz and tables.npz: program, weights, params and
-tables (32-bit slices as the host writes them), frames and outputs (N, words, ROWS), layer_ends. Nothing is in the
-memories at power-up.
+Environment: CORE_NETWORKS, a folder with first.npz, overlapped.npz (the same with its input overlapped), second.npz,
+tiny.npz and tables.npz: program, weights, params and tables (32-bit slices as the host writes them), frames and outputs
+(N, words, ROWS), layer_ends. Nothing is in the memories at power-up.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from sim.streams import cycles
 P = {name: int(value) for name, value in bench_parameters().items()}
 DEPTHS = [P["PRG_DEPTH"], P["WGT_DEPTH"], P["PRM_DEPTH"]]
 NETWORKS = Path(os.environ["CORE_NETWORKS"])
-NAMES = ("first", "second", "tiny", "tables")
-FIRST, SECOND, TINY, TABLES = (Loaded.read(NETWORKS / f"{name}.npz") for name in NAMES)
+NAMES = ("first", "overlapped", "second", "tiny", "tables")
+FIRST, OVERLAPPED, SECOND, TINY, TABLES = (Loaded.read(NETWORKS / f"{name}.npz") for name in NAMES)
 
 
 @cocotb.test(timeout_time=5, timeout_unit="ms")
@@ -83,6 +83,157 @@ async def auto_start(dut: Any, stall: float) -> None:
         assert (await host.layer_ends(1))[0] == FIRST.layer_ends[0]
     assert await host.read("RUNS") == count and await host.layer_ends(len(FIRST.layer_ends)) == FIRST.layer_ends
     assert host.overlapped or stall, "no frame came in while another one's output went out or waited"
+    words_in, words_out = FIRST.frames.shape[1], FIRST.outputs.shape[1]
+    for i in range(1, count):
+        came, left = host.taken.beats[i * words_in][0], host.given.beats[i * words_out - 1][0]
+        assert came > left, f"frame {i} came in during a run"
+
+
+async def until_waiting(host: CoreHost) -> None:
+    """The next frame is in while the run goes on."""
+    for _ in range(2000):
+        if await host.status("loaded"):
+            assert await host.status("running"), "the run ended before the next frame was in"
+            return
+    raise AssertionError("no frame came in during the run")
+
+
+@cocotb.test(timeout_time=20, timeout_unit="ms")
+@cocotb.parametrize(stall=[0.0, 0.5, 0.9])
+async def overlapped_input(dut: Any, stall: float) -> None:
+    """Frames come in during runs, after the last job that reads one and not before; codes and cycles stay."""
+    host = await CoreHost(dut).start(stall)
+    await host.load(OVERLAPPED)
+    await host.write("CTRL", 1 << 8)
+    count, frames = 3 * len(OVERLAPPED.frames), OVERLAPPED.frames
+    for i in range(count):
+        await host.send(frames[i % len(frames)])
+    for i in range(count):
+        await host.receive(OVERLAPPED.outputs[i % len(frames)])
+    await host.settle()
+    assert await host.read("RUNS") == count and await host.error() == "NONE"
+    assert await host.layer_ends(len(FIRST.layer_ends)) == OVERLAPPED.layer_ends == FIRST.layer_ends
+    taken = [edge for edge, _ in host.taken.beats]
+    given = [edge for edge, _ in host.given.beats]
+    words_in, words_out, run = frames.shape[1], OVERLAPPED.outputs.shape[1], OVERLAPPED.layer_ends[-1]
+    assert len(taken) == count * words_in and len(given) == count * words_out
+    free = OVERLAPPED.descriptor(OVERLAPPED.header()["free_job"])["layer"]
+    opens = OVERLAPPED.layer_ends[free - 1]
+    for i in range(1, count):
+        start = given[i * words_out - 1] - run - words_out if i > 1 else taken[words_in - 1]
+        if not stall:
+            first, last = taken[i * words_in], taken[(i + 1) * words_in - 1]
+            assert opens - 40 < first - start < opens + 10, f"frame {i}: {first - start}, the input is free at {opens}"
+            assert last < given[(i - 1) * words_out], f"frame {i} came in after the run"
+            period = given[(i + 1) * words_out - 1] - given[i * words_out - 1]
+            assert run < period < run + words_out + 40, f"run {i}: {period} cycles"
+
+
+@cocotb.test(timeout_time=20, timeout_unit="ms")
+async def one_run_a_frame(dut: Any) -> None:
+    """A frame that came in during a run waits for its start, and runs once."""
+    host = await CoreHost(dut).start()
+    await host.load(OVERLAPPED)
+    await host.begin()
+    for frame in OVERLAPPED.frames[:2]:
+        await host.send(frame)
+    await host.receive(OVERLAPPED.outputs[0])
+    await host.settle()
+    assert await host.status("loaded") and await host.read("RUNS") == 1
+    await host.begin()
+    await host.receive(OVERLAPPED.outputs[1])
+    await host.begin()
+    await cycles(dut, 2 * OVERLAPPED.layer_ends[-1])
+    assert await host.status("running") and not await host.status("loaded") and await host.read("RUNS") == 2
+    await host.send(OVERLAPPED.frames[2])
+    await host.receive(OVERLAPPED.outputs[2])
+
+
+@cocotb.test(timeout_time=60, timeout_unit="ms")
+@cocotb.parametrize(stall=[0.0, 0.5])
+async def abort_with_a_frame_behind(dut: Any, stall: float) -> None:
+    """At any moment of two frames' way: the next one is dropped where it was partly in, or it stays whole and runs."""
+    host = await CoreHost(dut).start(stall)
+    await host.load(OVERLAPPED)
+    words = OVERLAPPED.frames.shape[1]
+    span = OVERLAPPED.layer_ends[-1] + words + OVERLAPPED.outputs.shape[1] + 60 + int(2 * stall * words)
+    opens = OVERLAPPED.layer_ends[0] + words  # about where the second frame comes in
+    delays = [*range(0, span, span // 4), *range(opens - 10, opens + 2 * words, 7)]
+    seen = set()
+    for delay in delays:
+        host.taken.beats.clear()
+        await host.begin()
+        for frame in OVERLAPPED.frames[:2]:
+            await host.send(frame)
+        while not host.taken.beats:
+            await RisingEdge(dut.clk)
+        await cycles(dut, delay)
+        began = await host.status("running"), await host.status("loaded")
+        await host.write("CTRL", 1 << 1)
+        await host.sent()
+        await host.settle()
+        assert await host.error() in ("NONE", "ABORTED")
+        host.sink.clear()
+        await host.write("CTRL", 1 << 2)
+        stays = await host.status("loaded")
+        seen.add((*began, stays))
+        if stays:
+            await host.begin()
+            await host.receive(OVERLAPPED.outputs[1])
+        await host.run(OVERLAPPED)
+    assert seen >= {(True, False, False), (True, True, True)}, seen
+
+
+@cocotb.test(timeout_time=20, timeout_unit="ms")
+async def faults_with_a_frame_behind(dut: Any) -> None:
+    """The next frame outlives a run that fails; a frame of the wrong length during a run does not disturb that."""
+    host = await CoreHost(dut).start()
+    await host.load(OVERLAPPED)
+    job = OVERLAPPED.header()["jobs"] - 1
+    await host.poke(DESCRIPTOR, job, OVERLAPPED.descriptor(job) | {"opcode": 0})
+    for frame in (0, 1):
+        await host.send(OVERLAPPED.frames[frame])
+    for behind in (True, False):  # both frames fail, each in a run of its own
+        await host.begin()
+        await host.finished()
+        await host.settle()
+        assert await host.error() == "DESCRIPTOR" and await host.status("loaded") == behind
+    await host.poke(DESCRIPTOR, job, OVERLAPPED.descriptor(job))
+    await host.run(OVERLAPPED)
+    for length in (1, OVERLAPPED.frames.shape[1] + 3):
+        await host.begin()
+        await host.send(OVERLAPPED.frames[1])
+        await host.send(np.resize(OVERLAPPED.frames[0], (length, P["ROWS"])))
+        await host.receive(OVERLAPPED.outputs[1])
+        assert await host.status("done") and await host.error() == "FRAME"
+        await host.write("CTRL", 1 << 2)
+        await host.run(OVERLAPPED)
+
+
+@cocotb.test(timeout_time=40, timeout_unit="ms")
+async def program_changed_under_a_frame(dut: Any) -> None:
+    """A frame in, or on its way in, for the old program is dropped; the new one's is whole."""
+    host = await CoreHost(dut).start()
+    await host.load(OVERLAPPED)
+    await host.begin()
+    for frame in OVERLAPPED.frames[:2]:
+        await host.send(frame)
+    await until_waiting(host)
+    await host.receive(OVERLAPPED.outputs[0])
+    await host.load(SECOND)
+    assert not await host.status("loaded")
+    await host.run(SECOND)
+    await host.load(OVERLAPPED)
+    for delay in range(2, OVERLAPPED.frames.shape[1] + 2):
+        assert await host.write("LOAD_ADDR", 0)
+        await host.send(OVERLAPPED.frames[2])
+        await cycles(dut, delay)
+        assert await host.write("LOAD_DATA", OVERLAPPED.memories[0][0])
+        await host.sent()
+        await cycles(dut, 4)
+        assert not await host.status("loaded"), f"after {delay} cycles"
+        await host.settle()
+    await host.run(OVERLAPPED)
 
 
 @cocotb.test(timeout_time=20, timeout_unit="ms")
@@ -105,7 +256,7 @@ async def headers_refused(dut: Any) -> None:
     wrong |= {"act_words": P["ACT_DEPTH"] + 1, "wgt_words": P["WGT_DEPTH"] + 1, "prm_words": P["PRM_DEPTH"] + 1}
     wrong |= {"layers": P["LAYERS"] + 1, "tables": P["TABLES"] + 1, "in_words": 0, "out_words": 0, "jobs": 0}
     wrong |= {"in_base": P["ACT_DEPTH"] - right["in_words"] + 1, "out_base": P["ACT_DEPTH"] - right["out_words"] + 1}
-    wrong |= {"jobs ": (P["PRG_DEPTH"] - isa.HEADER_WORDS) // isa.DESCRIPTOR_WORDS + 1, "reserved0": 1, "reserved1": 1}
+    wrong |= {"jobs ": (P["PRG_DEPTH"] - isa.HEADER_WORDS) // isa.DESCRIPTOR_WORDS + 1, "reserved0": 1}
     wrong |= {"in_words ": (1 << 24) - 1, "out_words ": (1 << 24) - 1}
     for name, value in wrong.items():
         await host.poke(HEADER, 0, right | {name.strip(): value})

@@ -67,7 +67,7 @@ def compare_layers(
         mine = np.flatnonzero(layer_of == index)
         at = trace.address[mine] - placement.base
         inside = (at >= 0) & (at < placement.words)
-        memory, when = _replay(trace, mine[inside], at[inside], len(result.cycles), placement.words)
+        memory, when = _replay(trace, mine[inside], at[inside], len(result.outputs), placement.words)
         tensor = network.tensors[layer.output]
         got, cycle = from_words(memory, placement, tensor.shape), from_words(when, placement, tensor.shape)
         expected = golden[layer.output]

@@ -9,7 +9,7 @@ class Fault(NamedTuple):
     """Text `old` of rtl/<file>.v, found exactly once, becomes `new`; `check` is the one that must then fail."""
 
     reason: str
-    check: Literal["requantise", "network", "adding", "windows", "tables"]
+    check: Literal["requantise", "network", "overlapped", "adding", "windows", "tables"]
     file: str
     old: str
     new: str
@@ -87,6 +87,18 @@ FAULTS = (
           "x        <= x_restart ? $signed(loops[`DSC_X0]) : x + x_step;", "x        <= x + x_step;"),
     Fault("the gap between tiles is one cycle longer", "network", "address_gen",
           "gap_left <= loops[`DSC_GAP];", "gap_left <= loops[`DSC_GAP] + 16'd1;"),
+    # overlapped input
+    Fault("the next frame comes in while the first job still reads its own", "overlapped", "sequencer",
+          "in_run & (job >= free_job)", "in_run"),
+    Fault("a word that meets the drain at the write port is lost", "overlapped", "intact_core",
+          ".write_ready   (~drain_writes)", ".write_ready   (1'b1)"),
+    Fault("the drain gives way to the next frame", "overlapped", "intact_core",
+          ".write_enable (drain_writes ? drain_enable :",
+          ".write_enable ((drain_writes & ~frame_write) ? drain_enable :"),
+    Fault("a word that waits for the write port is overwritten", "overlapped", "stream_in",
+          "!flush && !held", "!flush"),
+    Fault("a run's end forgets the next frame", "overlapped", "sequencer",
+          "frame_consume = run_begin | reread", "frame_consume = run_begin | finish | reread"),
     # windows
     Fault("the second word of weights looks for its tap where it was", "windows", "operand_window",
           "WORD*(ROWS + r - 3)", "WORD*(ROWS + r)"),

@@ -114,7 +114,12 @@ def run(
     defined = np.zeros(memory.shape, bool)
     defined[header["in_base"] : header["in_base"] + header["in_words"]] = True
     walk = Walk(memory.copy(), defined)
+    source = slice(header["in_base"], header["in_base"] + header["in_words"])
+    free = header["free_job"]
     for index in range(header["jobs"]):
+        if free and index == free:  # from here on the next frame may be written
+            walk.memory[source] = ~walk.memory[source]
+            walk.defined[source] = False
         at = isa.HEADER_WORDS + index * isa.DESCRIPTOR_WORDS
         words = program[at : at + isa.DESCRIPTOR_WORDS]
         job = decode(isa.LAYOUTS[words[0] & 0xFF], words)
@@ -125,7 +130,11 @@ def run(
         # without a table a code stays what it is
         table = [list(range(-128, 128)), *tables][job["table"]]
         kind = _window_job if job["opcode"] == isa.OPCODE_WINDOW else _job
+        before = walk.defined[source].copy()
         kind(walk, job, header, weights, params, config, table)
+        assert not free or (walk.defined[source] == before).all(), "a write to the next frame's words"
+    ends = header["out_base"] + header["out_words"]
+    assert not free or ends <= source.start or source.stop <= header["out_base"], "the output lies in the input's words"
     used = max(max(words, default=0) for words in walk.reads.values())
     assert used < header["act_words"] <= config.act_depth
     return walk

@@ -37,24 +37,27 @@ class Prepared:
         return to_words(self.x, self.lowered.plan.placements[self.network.input.tensor], self.config.rows)
 
 
-def prepare(graph: ir.Graph, config: HwConfig, frames: int, fixed_depths: bool = False, seed: int = 0) -> Prepared:
+def prepare(
+    graph: ir.Graph, config: HwConfig, frames: int, fixed_depths: bool = False, seed: int = 0, overlap: bool = False
+) -> Prepared:
     """fixed_depths: keep the depths of `config`, so that networks share a build; else the smallest that hold it."""
     network = quantise.quantise(graph)
-    lowered = lower.with_depths(lower.lower(network, config), config if fixed_depths else None)
+    lowered = lower.with_depths(lower.lower(network, config, overlap), config if fixed_depths else None)
     shape = network.tensors[network.input.tensor].shape
     x = np.random.default_rng(seed).integers(-128, 128, (frames, *shape), dtype=np.int8)
     return Prepared(network, lowered, x, golden.run(network, x), golden.network_cycles(network, config))
 
 
-def simulated(sim: str, prepared: Prepared, name: str) -> SimResult:
-    """Runs every frame in build/tests/<name>."""
+def simulated(sim: str, prepared: Prepared, name: str, back_to_back: bool = False) -> SimResult:
+    """Runs every frame in build/tests/<name>. back_to_back: as `simulate` has it."""
     folder: Path = BUILD / f"{name}_{sim}"
     folder.mkdir(parents=True, exist_ok=True)
     for file, text in images.memory_images(prepared.lowered).items():
         (folder / file).write_text(text)
     words = prepared.lowered.header["out_words"]
     layers, cycles = len(prepared.network.layers), sum(prepared.cycles)
-    return simulate(sim, prepared.config, folder, prepared.frames(), words, layers, cycles, True, False)
+    frames, config = prepared.frames(), prepared.config
+    return simulate(sim, config, folder, frames, words, layers, cycles, True, False, back_to_back=back_to_back)
 
 
 def assert_equal(prepared: Prepared, result: SimResult) -> int:
@@ -67,5 +70,6 @@ def assert_equal(prepared: Prepared, result: SimResult) -> int:
         assert part.compared and not part.different and not part.stray, f"{where}: {part}"
     ends = np.cumsum(prepared.cycles).tolist()
     assert result.layer_ends == ends, f"{where}: layers end at {result.layer_ends}, predicted {ends}"
-    assert result.cycles == [ends[-1]] * len(prepared.x), f"{where}: {result.cycles} cycles, predicted {ends[-1]}"
+    took = [*result.cycles, *(run.done - run.start for run in result.times)]
+    assert set(took) == {ends[-1]} and len(result.times) == len(prepared.x), f"{where}: {took}, predicted {ends[-1]}"
     return sum(part.compared for part in (*layers, output))

@@ -123,6 +123,7 @@ def test_measurement(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert row["input_cycles"] == 640 // 4 and row["output_cycles"] >= 640 // 4
     assert row["latency_cycles"] >= row["input_cycles"] + row["cycles"] + row["output_cycles"]
     assert len(row["period_cycles"]) == 2 and min(row["period_cycles"]) > row["cycles"]
+    assert max(row["period_cycles"]) < row["cycles"] + row["output_cycles"] + 40, "the input was not overlapped"
     shown = capsys.readouterr().out
     assert f"{50e6 / max(row['period_cycles']):,.1f}" in shown and "requantise-bound" in shown
 

@@ -260,6 +260,19 @@ def test_the_inputs_tell_a_shape_that_the_file_lacks(capsys: pytest.CaptureFixtu
     assert "inputs have shape (5, 1, 9, 9); the model takes [N, 1, 8, 8]" in capsys.readouterr().err
 
 
+def test_overlap(digits: tuple[dict[str, Any], Path], tmp_path: Path) -> None:
+    """Off unless asked for; then the input's words are no other tensor's, and the program says when they are free."""
+    assert export.main([str(DIGITS), "-o", str(tmp_path), "--overlap"]) == 0
+    manifest = json.loads((tmp_path / "manifest.json").read_text())
+    assert manifest["overlap"] is True and digits[0]["overlap"] is False
+    start, stop = manifest["input"]["base"], manifest["input"]["base"] + manifest["input"]["words"]
+    assert all(
+        low >= stop or high <= start for low, high in (entry["memory"]["output"] for entry in manifest["layers"])
+    )
+    headers = [int((folder / "program.mem").read_text().split()[3], 16) >> 48 for folder in (tmp_path, digits[1])]
+    assert headers == [1, 0]
+
+
 def test_every_runtime_can_be_matched(tmp_path: Path) -> None:
     scales = {}
     for runtime in LAYERS:

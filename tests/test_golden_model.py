@@ -77,10 +77,11 @@ def test_golden_model_against_real_arithmetic(graph: ir.Graph, seed: int) -> Non
 
 
 @settings(COMMON, max_examples=100)
-@given(graphs(adds=True), configs())
-def test_program_against_golden_model(graph: ir.Graph, config: HwConfig) -> None:
+@given(graphs(adds=True), configs(), st.booleans())
+def test_program_against_golden_model(graph: ir.Graph, config: HwConfig, overlap: bool) -> None:
     """The program, walked word by word: its codes, cycles and every address it touches."""
-    prepared = prepare(graph, config, 1)
+    prepared = prepare(graph, config, 1, overlap=overlap)
+    assert bool(prepared.lowered.header["free_job"]) == overlap
     network, lowered, config = prepared.network, prepared.lowered, prepared.config
     memory = np.random.default_rng(5).integers(-128, 128, (config.act_depth, config.rows), dtype=np.int8)
     places = lowered.plan.placements
@@ -113,11 +114,14 @@ def test_program_against_golden_model(graph: ir.Graph, config: HwConfig) -> None
 
 
 @settings(COMMON, max_examples=150)
-@given(graphs(layers=6, channels=12, side=6, adds=True), st.integers(1, 16))
-def test_live_tensors_never_overlap(graph: ir.Graph, rows: int) -> None:
-    """A tensor lives from the layer that writes it to the last that reads it; the host's are the first and last."""
+@given(graphs(layers=6, channels=12, side=6, adds=True), st.integers(1, 16), st.booleans())
+def test_live_tensors_never_overlap(graph: ir.Graph, rows: int, overlap: bool) -> None:
+    """A tensor lives from the layer that writes it to the last that reads it; the host's are the first and last.
+
+    With overlapped input the first one lives to the end.
+    """
     network = quantise.quantise(graph)
-    placements = lower(network, HwConfig(rows, 2 if rows == 1 else rows, rows)).plan.placements
+    placements = lower(network, HwConfig(rows, 2 if rows == 1 else rows, rows), overlap).plan.placements
     alive: dict[str, set[int]] = {network.input.tensor: {-1}}
     for i, layer in enumerate(network.layers):
         alive.setdefault(layer.output, set()).add(i)
@@ -125,6 +129,8 @@ def test_live_tensors_never_overlap(graph: ir.Graph, rows: int) -> None:
             alive[name] |= set(range(min(alive[name]), i + 1))
     output = alive[network.output.tensor]
     output |= set(range(min(output), len(network.layers) + 1))
+    if overlap:
+        alive[network.input.tensor] = set(range(-1, len(network.layers) + 1))
     names = list(alive)
     for i, one in enumerate(names):
         place = placements[one]

@@ -30,6 +30,11 @@ def network() -> Prepared:
 
 
 @pytest.fixture(scope="module")
+def overlapped() -> Prepared:
+    return prepare(fixed_networks.first(), CONFIG, 3, overlap=True)
+
+
+@pytest.fixture(scope="module")
 def adding() -> Prepared:
     prepared = prepare(fixed_networks.adding(), CONFIG, 2)
     assert [len(digits(layer.factors)[0]) for layer in prepared.network.layers[1:]] == [3, 2]
@@ -73,7 +78,8 @@ def requantise_is_right(rtl: Path) -> bool:
 
 def network_is_right(network: Prepared) -> bool:
     try:
-        assert_equal(network, simulated("icarus", network, "mutant"))
+        back_to_back = bool(network.lowered.header["free_job"])
+        assert_equal(network, simulated("icarus", network, "mutant", back_to_back))
     except (AssertionError, IntactError) as error:
         assert "building" not in str(error), error
         return False
@@ -89,21 +95,27 @@ def test_there_are_enough_and_each_is_one_change() -> None:
 
 
 def test_unchanged_design_passes(
-    rtl: Path, network: Prepared, adding: Prepared, windows: Prepared, tables: Prepared
+    rtl: Path, network: Prepared, overlapped: Prepared, adding: Prepared, windows: Prepared, tables: Prepared
 ) -> None:
-    assert requantise_is_right(rtl) and all(map(network_is_right, (network, adding, windows, tables)))
+    assert requantise_is_right(rtl) and all(map(network_is_right, (network, overlapped, adding, windows, tables)))
 
 
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.reason.replace(" ", "-"))
 def test_fault_is_found(
-    fault: Fault, rtl: Path, network: Prepared, adding: Prepared, windows: Prepared, tables: Prepared
+    fault: Fault,
+    rtl: Path,
+    network: Prepared,
+    overlapped: Prepared,
+    adding: Prepared,
+    windows: Prepared,
+    tables: Prepared,
 ) -> None:
     path = rtl / f"{fault.file}.v"
     path.write_text(path.read_text().replace(fault.old, fault.new))
     if fault.check == "requantise":
         right = requantise_is_right(rtl)
     else:
-        right = network_is_right(
-            {"network": network, "adding": adding, "windows": windows, "tables": tables}[fault.check]
-        )
+        networks = {"network": network, "overlapped": overlapped, "adding": adding, "windows": windows}
+        networks["tables"] = tables
+        right = network_is_right(networks[fault.check])
     assert not right, f"nothing noticed that {fault.reason}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -92,6 +93,29 @@ def test_an_input_joined_with_itself() -> None:
         natural = -(-5 // config.rows)
         assert placements["x"].pixel_words == (natural if config.lanes == 1 else placements["y"].pixel_words)
         assert_equal(prepared, simulated("icarus", prepared, "joined"))
+
+
+@pytest.mark.parametrize("array", list(ARRAYS))
+def test_overlapped_input(array: str) -> None:
+    """Frames back to back, each coming in while the network runs on the one before, as far as the program allows."""
+    need("verilator")
+    compared: list[int] = []
+    overlapped: list[int] = []
+
+    @seed(100 + list(ARRAYS).index(array))
+    @settings(COMMON, max_examples=10)
+    @given(graphs(layers=4, channels=20, side=9, adds=True), st.integers(0, 99))
+    def any_network(graph: ir.Graph, image: int) -> None:
+        prepared = prepare(graph, ARRAYS[array], 4, fixed_depths=True, seed=image, overlap=True)
+        result = simulated("verilator", prepared, f"overlapped_{array}", back_to_back=True)
+        compared.append(assert_equal(prepared, result))
+        header = prepared.lowered.header
+        if header["free_job"] < header["jobs"]:
+            overlapped.append(sum(after.first_in < run.done for run, after in pairwise(result.times)))
+
+    any_network()
+    print(f"verilator {array}: {len(compared)} networks, {sum(compared)} codes, overlapped {overlapped}")
+    assert len(compared) >= 6 and len(overlapped) >= 3 and set(overlapped) == {3}
 
 
 def convolution() -> ir.Graph:

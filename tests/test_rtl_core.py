@@ -43,8 +43,8 @@ def out_words(prepared: Prepared) -> npt.NDArray[np.int8]:
     return words
 
 
-def save(graph: ir.Graph, config: HwConfig, path: Path, frames: int) -> None:
-    prepared = prepare(graph, config, frames, fixed_depths=True)
+def save(graph: ir.Graph, config: HwConfig, path: Path, frames: int, overlap: bool = False) -> None:
+    prepared = prepare(graph, config, frames, fixed_depths=True, overlap=overlap)
     texts = images.memory_images(prepared.lowered)
     header = prepared.lowered.header
     used = {
@@ -74,6 +74,7 @@ def test_core(sim: str) -> None:
     folder = BUILD / f"core_networks_{sim}"
     folder.mkdir(parents=True, exist_ok=True)
     save(fixed_networks.first(), config, folder / "first.npz", 3)
+    save(fixed_networks.first(), config, folder / "overlapped.npz", 3, overlap=True)
     save(fixed_networks.second(), config, folder / "second.npz", 1)
     save(fixed_networks.tiny(), config, folder / "tiny.npz", 1)
     save(fixed_networks.tables(), config, folder / "tables.npz", 1)
