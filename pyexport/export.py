@@ -224,8 +224,9 @@ def main(argv: list[str] | None = None) -> int:
     except IntactError as error:
         return refused(error)
     out = report.console()
-    out.print(report.layer_table(exported.manifest))
-    for line in (*report.memory_lines(exported.manifest), *exported.graph.notes):
+    shown = exported.manifest
+    out.print(report.layer_table(shown))
+    for line in (report.proof_line(shown), *report.memory_lines(shown), *exported.graph.notes):
         out.print(line, soft_wrap=True)
     out.print(f"written to {folder}", soft_wrap=True)
     return 0

@@ -102,6 +102,17 @@ def _differing(layer: dict[str, Any]) -> str:
     return f"{count} accumulators in {len(channels)} channels differ (channel {channel}: {entry['values'][0]} ...)"
 
 
+def proof_line(manifest: dict[str, Any]) -> str:
+    """What was compared with the runtime's formula, and what differs."""
+    layers = manifest["layers"]
+    adds = sum("second_input" in layer for layer in layers)
+    channels = sum(len(layer["multiplier"]) for layer in layers if "second_input" not in layer)
+    differing = sum(len(layer["differing_accumulators"]) for layer in layers)
+    line = f"rounding: {channels:,} channels compared with {manifest['match']} on every reachable accumulator"
+    line += f", {adds} adds on all 65,536 pairs of codes" if adds else ""
+    return f"{line}: {f'{differing} channels differ' if differing else 'equal'}"
+
+
 def memory_lines(manifest: dict[str, Any]) -> list[str]:
     """How much memory the network takes."""
     memory, hardware = manifest["memory"], manifest["hardware"]

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pyexport import export, ir, readers
+from pyexport import export, ir, readers, report
 from pyexport.arith import FRACTION
 from pyexport.runtimes import LAYERS
 from tests.tflite_nets import activations
@@ -171,6 +171,7 @@ def test_table(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
             assert f" {min(layer['bias'])}..{max(layer['bias'])} " in line
             assert f"{min(layer['multiplier']):#x}" in line and f"{min(layer['shift'])}..{max(layer['shift'])}" in line
     assert f" {manifest['predicted_cycles']:,} " in text and "memory: weights" in text
+    assert "rounding: 154 channels compared with fbgemm on every reachable accumulator: equal" in text
 
 
 def test_names_are_never_markup(tmp_path: Path) -> None:
@@ -293,3 +294,14 @@ def test_torch_is_not_needed(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert {path.name for path in tmp_path.iterdir()} == FILES
+
+
+def test_summary_of_the_proof() -> None:
+    """Adds are compared on all pairs; what differs is counted."""
+    channels = {"multiplier": [1, 2, 3], "differing_accumulators": {}}
+    add = channels | {"second_input": {}}
+    shown = {"match": "tflite-ref", "layers": [channels, add]}
+    line = report.proof_line(shown)
+    assert line.startswith("rounding: 3 channels") and line.endswith("1 adds on all 65,536 pairs of codes: equal")
+    shown["layers"] = [channels | {"differing_accumulators": {"2": {"count": 5, "values": []}}}]
+    assert report.proof_line(shown).endswith("accumulator: 1 channels differ")
