@@ -35,6 +35,7 @@ from constraints.flow import ROOT, Figure, Memory, Stages, Timing, relative
 from pyexport.errors import IntactError
 from pyexport.export import Parser, add_arguments, write_files
 from pyexport.hwconfig import HwConfig, parse_array
+from pyexport.windows import BANKS
 
 IMAGES = {"PRG_FILE": "program.mem", "WGT_FILE": "weights.mem", "PRM_FILE": "params.mem", "TAB_FILE": "tables.mem"}
 BLOCK_WORDS = 512  # words of 32 bits in one block RAM: fewer layer counters would save nothing
@@ -74,9 +75,14 @@ def sources(board: Board) -> list[Path]:
 
 
 def memories(hardware: HwConfig) -> list[Memory]:
-    """What must become block RAM, by instance name in rtl/intact_core.v, rtl/code_table.v and rtl/uart_frames.v."""
+    """What must become block RAM, by instance name in rtl/intact_core.v and the modules that it joins."""
+    if hardware.window:
+        bank = -(-hardware.act_depth // BANKS)
+        activations = [Memory(f"gen_bank[{i}]", bank, hardware.act_bits) for i in range(BANKS)]
+    else:
+        activations = [Memory("activations", hardware.act_depth, hardware.act_bits)]
     return [
-        Memory("activation_memory", hardware.act_depth, hardware.act_bits),
+        *activations,
         Memory("weight_memory", hardware.wgt_depth, hardware.wgt_bits),
         Memory("parameter_memory", hardware.prm_depth, hardware.prm_bits),
         Memory("program_memory", hardware.prg_depth, 64),
