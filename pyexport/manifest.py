@@ -10,7 +10,8 @@ import numpy as np
 from pyexport import isa
 from pyexport.fit_add import digits
 from pyexport.ir import Graph, Port
-from pyexport.lower import Lowered, folded_bias
+from pyexport.lower import Lowered
+from pyexport.lower_layer import folded_bias
 from pyexport.qlayers import Network, QLayer, QTensor
 
 VERSION = 1
