@@ -74,7 +74,7 @@ class _Copy:
         count = max(tile[-1] // rows - tile[0] // rows + 1 for tile in tiles)
         # every tile reads as many words as the widest one, and never past its pixel
         starts = [min(tile[0] // rows, -(-end // rows) - count) for tile in tiles]
-        for stretch in _stretches(starts):
+        for stretch in stretches(starts):
             words = np.zeros((len(stretch), count, cols, rows), np.int8)
             for t, i in enumerate(stretch):
                 for column, channel in enumerate(tiles[i]):
@@ -105,8 +105,8 @@ class _Copy:
         for level, (count, _), a, w in zip(
             isa.LEVELS,
             act + pixels,
-            _increments(act + pixels),
-            _increments([*wgt, (width, 0), (height, 0)]),
+            increments(act + pixels),
+            increments([*wgt, (width, 0), (height, 0)]),
             strict=True,
         ):
             fields |= {f"{level}_count": count - 1, f"{level}_act": a, f"{level}_wgt": w}
@@ -135,7 +135,7 @@ class _Copy:
         return [identity] * held + [0] * (-held % whole)
 
 
-def _increments(loops: list[tuple[int, int]]) -> list[int]:
+def increments(loops: list[tuple[int, int]]) -> list[int]:
     """What is added when a loop advances: its step, less the way back of the loops inside. loops: count and step."""
     found, back = [], 0
     for count, step in loops:
@@ -144,7 +144,7 @@ def _increments(loops: list[tuple[int, int]]) -> list[int]:
     return found
 
 
-def _stretches(starts: list[int]) -> list[range]:
+def stretches(starts: list[int]) -> list[range]:
     """Indices, left to right, over which the values advance by a constant, each as long as possible."""
     found: list[range] = []
     first = 0

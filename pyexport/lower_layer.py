@@ -16,7 +16,7 @@ from pyexport import isa
 from pyexport.arith import FRACTION
 from pyexport.fit_add import digits
 from pyexport.hwconfig import HwConfig
-from pyexport.lower_concat import Emitted
+from pyexport.lower_concat import Emitted, increments, stretches
 from pyexport.memory import MemoryPlan
 from pyexport.patches import over_patches
 from pyexport.qlayers import Area, Network, QLayer
@@ -89,14 +89,7 @@ class LayerLowering:
 
     def jobs(self) -> list[list[Tile]]:
         """The tiles in stretches over which the first word advances by a constant, greedily from the left."""
-        jobs: list[list[Tile]] = []
-        for tile in self.tiles:
-            job = jobs[-1] if jobs else []
-            if len(job) == 1 or (job and tile.first_word - job[-1].first_word == job[1].first_word - job[0].first_word):
-                job.append(tile)
-            else:
-                jobs.append([tile])
-        return jobs
+        return [[self.tiles[i] for i in job] for job in stretches([tile.first_word for tile in self.tiles])]
 
     def weight_words(self, tiles: list[Tile]) -> tuple[npt.NDArray[np.int8], dict[str, int]]:
         """int8 (words, cols, rows) in the order read, and the weight address's increment for each loop.
@@ -173,22 +166,17 @@ class LayerLowering:
         tap_y, tap_x = layer.dilation[0] * row, self.between if self.adds else layer.dilation[1] * pixel
         next_y, next_x = layer.dilation[0], 0 if self.adds else layer.dilation[1]
         tile_step = tiles[1].first_word - tiles[0].first_word if len(tiles) > 1 else 0
-        back_word = self.words - 1
-        back_kx = back_word + (kernel_w - 1) * tap_x
-        back_ky = back_kx + (kernel_h - 1) * tap_y
-        back_tile = back_ky + (len(tiles) - 1) * tile_step
-        back_ox = back_tile + (out_w - 1) * stride_x * pixel
-        loops = {  # count, increment of the activation address
+        loops = {  # count, step of the activation address
             "word": (self.words, 1),
-            "kx": (kernel_w, tap_x - back_word),
-            "ky": (kernel_h, tap_y - back_kx),
-            "pass": (self.passes, -back_ky),
-            "tile": (len(tiles), tile_step - back_ky),
-            "ox": (out_w, stride_x * pixel - back_tile),
-            "oy": (out_h, stride_y * row - back_ox),
+            "kx": (kernel_w, tap_x),
+            "ky": (kernel_h, tap_y),
+            "pass": (self.passes, 0),
+            "tile": (len(tiles), tile_step),
+            "ox": (out_w, stride_x * pixel),
+            "oy": (out_h, stride_y * row),
         }
         fields: dict[str, int] = {}
-        for loop, (count, increment) in loops.items():
+        for (loop, (count, _)), increment in zip(loops.items(), increments(list(loops.values())), strict=True):
             fields |= {f"{loop}_count": count - 1, f"{loop}_act": increment, f"{loop}_wgt": rewind[loop]}
         top, _, left, _ = layer.padding
         back_x, back_y = -(kernel_w - 1) * next_x, -(kernel_h - 1) * next_y
