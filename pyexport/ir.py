@@ -25,11 +25,20 @@ CODE_RANGE: dict[str, tuple[int, int]] = {"int8": (-128, 127), "uint8": (0, 255)
 
 @dataclass(frozen=True)
 class Quant:
-    """Per-tensor quantisation of an activation: float32 scale, zero point and code type."""
+    """Per-tensor quantisation of an activation: float32 scale, zero point and code type.
+
+    limits: lowest and highest code that occur, where the source quantises to fewer than 8 bits; None: the type's own.
+    """
 
     scale: np.float32
     zero_point: int
     dtype: Dtype
+    limits: tuple[int, int] | None = None
+
+    @property
+    def range(self) -> tuple[int, int]:
+        """Lowest and highest code."""
+        return self.limits or CODE_RANGE[self.dtype]
 
 
 @dataclass(frozen=True)
@@ -74,6 +83,23 @@ class Conv2d(Node):
     """2-D convolution. padding is (top, bottom, left, right); pads hold the input's zero point.
 
     clamp: lowest and highest output code (a fused ReLU raises the lower one to the zero point).
+    """
+
+    weights: Weights
+    stride: tuple[int, int] = (1, 1)
+    padding: tuple[int, int, int, int] = (0, 0, 0, 0)
+    dilation: tuple[int, int] = (1, 1)
+    groups: int = 1
+    clamp: tuple[int, int] = (0, 255)
+
+
+@dataclass(frozen=True)
+class ConvTranspose2d(Node):
+    """Transposed 2-D convolution: input pixel (y, x) adds code * w[:, ky, kx] to output pixel (y * stride + ky *
+    dilation - top, x * stride + kx * dilation - left).
+
+    padding: (top, bottom, left, right), what is cut off the full result; bottom and right may be negative (an output
+    padding), down to 1 - stride. groups, clamp: as in Conv2d.
     """
 
     weights: Weights
@@ -154,13 +180,17 @@ class Lookup(Node):
 
 @dataclass(frozen=True)
 class Concat(Node):
-    """The inputs side by side along `axis` (0, 1, 2: H, W, C). All have the output's quantisation."""
+    """The inputs side by side along `axis` (0, 1, 2: H, W, C).
+
+    requantise: the Lookup function by which an input of another scale than the output's is changed first.
+    """
 
     axis: int = 2
     clamp: tuple[int, int] = (0, 255)
+    requantise: str = "requantise"
 
 
-AnyNode = Conv2d | Linear | MaxPool2d | AvgPool2d | Clamp | Add | Lookup | Concat
+AnyNode = Conv2d | ConvTranspose2d | Linear | MaxPool2d | AvgPool2d | Clamp | Add | Lookup | Concat
 
 
 @dataclass(frozen=True)
@@ -243,6 +273,19 @@ def window_shape(
     )
 
 
+def transposed_shape(
+    shape: tuple[int, int, int],
+    kernel: tuple[int, int],
+    stride: tuple[int, int],
+    padding: tuple[int, int, int, int],
+    dilation: tuple[int, int],
+) -> tuple[int, int]:
+    """Output (H, W) of a transposed convolution of an (H, W, C) input."""
+    top, bottom, left, right = padding
+    height, width = ((shape[i] - 1) * stride[i] + dilation[i] * (kernel[i] - 1) + 1 for i in (0, 1))
+    return height - top - bottom, width - left - right
+
+
 def check(graph: Graph, file: str) -> Graph:
     """Returns the graph if it is legal, else raises IntactError naming `file`, the layer and the attribute."""
     for problem in _problems(graph):
@@ -292,6 +335,8 @@ def _tensor_problems(tensor: Tensor) -> Iterator[str]:
     low, high = CODE_RANGE[quant.dtype]
     if not low <= quant.zero_point <= high:
         yield f"{where}: zero point {quant.zero_point} lies outside {quant.dtype}'s {low}..{high}"
+    if not low <= quant.range[0] <= quant.range[1] <= high:
+        yield f"{where}: limits {quant.limits} are no range within {quant.dtype}'s {low}..{high}"
 
 
 def _node_problems(graph: Graph, node: AnyNode) -> Iterator[str]:
@@ -299,7 +344,7 @@ def _node_problems(graph: Graph, node: AnyNode) -> Iterator[str]:
     low, high = CODE_RANGE[target.quant.dtype]
     if not low <= node.clamp[0] <= node.clamp[1] <= high:
         yield f"clamp {node.clamp} is not a range within {low}..{high}"
-    if isinstance(node, (Conv2d, Linear)):
+    if isinstance(node, (Conv2d, ConvTranspose2d, Linear)):
         yield from _weights_problems(node.weights)
     expected: tuple[int, int, int]
     if isinstance(node, Linear):
@@ -312,6 +357,13 @@ def _node_problems(graph: Graph, node: AnyNode) -> Iterator[str]:
         total = sum(graph.tensors[name].shape[node.axis] for name in node.inputs)
         height, width, channels = (total if axis == node.axis else size for axis, size in enumerate(source.shape))
         expected = (height, width, channels)
+    elif isinstance(node, ConvTranspose2d):
+        yield from _transposed_problems(node, source)
+        kernel = node.weights.codes.shape[1:3]
+        height, width = transposed_shape(source.shape, (kernel[0], kernel[1]), node.stride, node.padding, node.dilation)
+        if min(height, width) < 1:
+            yield f"padding {node.padding} cuts everything off"
+        expected = (height, width, node.weights.codes.shape[0])
     else:
         yield from _window_problems(node, source)
         dilation = (1, 1) if isinstance(node, AvgPool2d) else node.dilation
@@ -335,8 +387,8 @@ def _several_inputs_problems(graph: Graph, node: AnyNode) -> Iterator[str]:
             yield f"axis {node.axis} is not 0, 1 or 2"
         elif any(_without(t.shape, node.axis) != _without(inputs[0].shape, node.axis) for t in inputs):
             yield f"inputs of shapes {', '.join(str(t.shape) for t in inputs)} do not fit side by side"
-        if any(t.quant != graph.tensors[node.output].quant for t in inputs):
-            yield "inputs and output must have the same scale and zero point"
+        if any(t.quant.dtype != graph.tensors[node.output].quant.dtype for t in inputs):
+            yield "inputs and output must have the same code type"
     elif len(inputs) != (2 if isinstance(node, Add) else 1):
         yield f"has {len(inputs)} inputs"
     elif isinstance(node, Add):
@@ -368,6 +420,25 @@ def _weights_problems(weights: Weights) -> Iterator[str]:
             yield "a bias is not a finite number"
 
 
+def _transposed_problems(node: ConvTranspose2d, source: Tensor) -> Iterator[str]:
+    if min(*node.stride, *node.dilation) < 1:
+        yield f"stride {node.stride} and dilation {node.dilation} must be at least 1"
+        return
+    top, bottom, left, right = node.padding
+    if min(top, left) < 0 or bottom <= -node.stride[0] or right <= -node.stride[1]:
+        yield f"padding {node.padding} adds more than stride {node.stride} less one"
+    yield from _groups_problems(node, source)
+
+
+def _groups_problems(node: Conv2d | ConvTranspose2d, source: Tensor) -> Iterator[str]:
+    out, _, _, per_group = node.weights.codes.shape
+    if node.groups < 1 or out % node.groups or per_group * node.groups != source.shape[2]:
+        yield (
+            f"weight shape {node.weights.codes.shape} with groups={node.groups} does not take an input of "
+            f"{source.shape[2]} channels"
+        )
+
+
 def _window_problems(node: Conv2d | MaxPool2d | AvgPool2d, source: Tensor) -> Iterator[str]:
     dilation = (1, 1) if isinstance(node, AvgPool2d) else node.dilation
     if min(*node.stride, *dilation) < 1:
@@ -376,12 +447,7 @@ def _window_problems(node: Conv2d | MaxPool2d | AvgPool2d, source: Tensor) -> It
     if min(node.padding) < 0:
         yield f"padding {node.padding} must not be negative"
     if isinstance(node, Conv2d):
-        out, _, _, per_group = node.weights.codes.shape
-        if node.groups < 1 or out % node.groups or per_group * node.groups != source.shape[2]:
-            yield (
-                f"weight shape {node.weights.codes.shape} with groups={node.groups} does not take an input of "
-                f"{source.shape[2]} channels"
-            )
+        yield from _groups_problems(node, source)
     elif min(node.kernel) < 1:
         yield f"kernel {node.kernel} must be at least 1"
     elif any(pad >= dilation[axis // 2] * (node.kernel[axis // 2] - 1) + 1 for axis, pad in enumerate(node.padding)):

@@ -19,7 +19,7 @@ def quantise(graph: ir.Graph, match: str | None = None) -> Network:
 
     match: the runtime whose arithmetic to follow (default: the graph's own). Raises IntactError naming the layer.
     """
-    graph = fold_clamps(graph)
+    graph = fold_clamps(requantise_operands(graph))
     runtime = match or graph.match
     if runtime not in runtimes.LAYERS:
         raise IntactError(f"--match {runtime}: not a known runtime; choose one of {', '.join(sorted(runtimes.LAYERS))}")
@@ -38,6 +38,22 @@ def quantise(graph: ir.Graph, match: str | None = None) -> Network:
     rule = runtimes.input_rule(graph.float_input, runtime)
     layers = _fuse_lookups(layers, graph.output.tensor)
     return Network(graph.name, runtime, tensors, tuple(layers), graph.input, graph.output, rule, graph.tail)
+
+
+def requantise_operands(graph: ir.Graph) -> ir.Graph:
+    """Puts a change of scale before each concatenation's operands that have another scale than its output."""
+    tensors, nodes = dict(graph.tensors), list[ir.AnyNode]()
+    for node in graph.nodes:
+        if isinstance(node, ir.Concat):
+            out, names = tensors[node.output].quant, list(node.inputs)
+            for i, name in enumerate(node.inputs):
+                if tensors[name].quant != out:
+                    names[i] = f"{node.name}.operand{i}"
+                    tensors[names[i]] = ir.Tensor(names[i], tensors[name].shape, out)
+                    nodes.append(ir.Lookup(names[i], (name,), names[i], node.requantise, out.range))
+            node = replace(node, inputs=tuple(names))
+        nodes.append(node)
+    return replace(graph, tensors=tensors, nodes=tuple(nodes))
 
 
 def fold_clamps(graph: ir.Graph) -> ir.Graph:
@@ -75,6 +91,8 @@ def _layer(graph: ir.Graph, node: ir.AnyNode, runtime: str, tensors: dict[str, Q
             node, "concat", tensors, (1, 1), (1, 1), (0, 0, 0, 0), (1, 1), False, _same(node, tensors[node.output])
         )
         return replace(layer, operands=node.inputs, axis=node.axis, groups=1)
+    if isinstance(node, ir.ConvTranspose2d):
+        raise IntactError("transposed convolution is not supported")
     return _maximum(node, tensors)
 
 
@@ -82,7 +100,7 @@ def _weighted(graph: ir.Graph, node: ir.Conv2d | ir.Linear, runtime: str, tensor
     source, target = graph.tensors[node.inputs[0]], graph.tensors[node.output]
     stored = node.weights
     weights = (stored.codes.astype(np.int32) - stored.zero_point.reshape(-1, 1, 1, 1)).astype(np.int16)
-    low, high = ir.CODE_RANGE[source.quant.dtype]
+    low, high = source.quant.range
     acc_lo, acc_hi = fit.accumulator_bounds(weights, low - source.quant.zero_point, high - source.quant.zero_point)
     curve = runtimes.layer_curve(
         runtime,
@@ -179,20 +197,10 @@ def _stretches(size: int, outputs: int, kernel: int, stride: int, before: int) -
 def _average_fit(node: ir.AvgPool2d, runtime: str, source: QTensor, target: QTensor, taps: int) -> fit.FitResult:
     """taps: how many add to the sum, and the divisor where the node has none."""
     channels = target.shape[2]
-    if node.arithmetic == "tflite-mean":
-        curve = runtimes.mean_curve(runtime, taps, channels, source.quant, target.quant, node.clamp)
-    elif source.quant != target.quant:
-        raise IntactError("average pooling must keep scale and zero point")
-    else:
-        curve = runtimes.pool_curve(
-            runtimes.pool_rule(node.arithmetic, runtime),
-            node.divisor or taps,
-            channels,
-            target.quant.zero_point,
-            node.clamp[0],
-            node.clamp[1],
-        )
-    low, high = ir.CODE_RANGE[source.quant.dtype]
+    curve = runtimes.average_curve(
+        node.arithmetic, runtime, taps, node.divisor or taps, channels, source.quant, target.quant, node.clamp
+    )
+    low, high = source.quant.range
     ones = np.ones((channels, taps), np.int64)
     acc_lo, acc_hi = fit.accumulator_bounds(ones, low - source.quant.zero_point, high - source.quant.zero_point)
     return fit.fit(curve, acc_lo, acc_hi, target.shift)
@@ -229,7 +237,7 @@ def _same(node: ir.AnyNode, target: QTensor) -> fit.FitResult:
 def _lookup(node: ir.Lookup, runtime: str, tensors: dict[str, QTensor]) -> QLayer:
     source, target = tensors[node.inputs[0]], tensors[node.output]
     table = runtimes.lookup_table(node, source.quant, target.quant, runtime) + target.shift
-    low, high = ir.CODE_RANGE[source.quant.dtype]
+    low, high = source.quant.range
     layer = _unit_layer(
         node,
         "lookup",
@@ -320,13 +328,13 @@ def input_codes(
 
 def _input_codes(graph_input: QTensor, values: npt.NDArray[np.generic], rule: str) -> npt.NDArray[np.int64]:
     quant = graph_input.quant
+    low, high = quant.range
     if values.dtype.kind == "f":
         with np.errstate(over="ignore"):  # what float32 cannot hold is infinite, and saturates
             real = values.astype(np.float32)
-        return runtimes.quantise_input(real, quant.scale, quant.zero_point, quant.dtype, rule)
+        return np.clip(runtimes.quantise_input(real, quant.scale, quant.zero_point, quant.dtype, rule), low, high)
     if values.dtype.kind not in "iu":
         raise IntactError(f"inputs have dtype {values.dtype}; give integers (codes) or floats (real values)")
-    low, high = ir.CODE_RANGE[quant.dtype]
     if values.size and (int(values.min()) < low or int(values.max()) > high):
         raise IntactError(f"input codes {values.min()}..{values.max()} lie outside {quant.dtype}'s {low}..{high}")
     return values.astype(np.int64)

@@ -9,13 +9,13 @@ import numpy as np
 from pyexport.errors import IntactError
 from pyexport.runtimes import layers
 from pyexport.runtimes.curve import Curve
+from pyexport.runtimes.elementwise import add_table, lookup_table, multiply_table
 from pyexport.runtimes.inputs import RULES, input_rule, quantise_input
 from pyexport.runtimes.layers import Layer
-from pyexport.runtimes.lookup import lookup_table
-from pyexport.runtimes.means import mean_curve
+from pyexport.runtimes.means import average_curve, mean_curve
 from pyexport.runtimes.pools import POOLS, pool_curve, pool_rule
 from pyexport.runtimes.softmax import softmax_codes
-from pyexport.runtimes.tflite import add_table, check_runtime, multiply_table
+from pyexport.runtimes.tflite import check_runtime
 
 LAYERS: dict[str, Callable[[Layer], Curve]] = {
     "fbgemm": layers.fbgemm,
@@ -26,6 +26,8 @@ LAYERS: dict[str, Callable[[Layer], Curve]] = {
     "tflite-xnnpack": layers.xnnpack,
     "tflite-ruy": layers.tflite_ruy,
     "exact": layers.exact,
+    "exact-up": layers.exact_up,
+    "exact-away": layers.exact_away,
 }
 
 
@@ -44,6 +46,7 @@ __all__ = [
     "Curve",
     "Layer",
     "add_table",
+    "average_curve",
     "check_runtime",
     "input_rule",
     "layer_curve",

@@ -14,6 +14,7 @@ import numpy as np
 
 from pyexport.arith import clamp
 from pyexport.errors import IntactError
+from pyexport.runtimes import exactly
 from pyexport.runtimes.curve import Curve, F32Array, F64Array, IntArray, finish, fma32
 
 ONE = np.float32(1)
@@ -175,26 +176,25 @@ def _fixed_point(name: str, layer: Layer, two_roundings: bool, away_from_zero: b
 
 def exact(layer: Layer) -> Curve:
     """RNE of the real-valued (sx sw acc + b)/sy, plus zy, Eq. 19: correctly rounded, no float error anywhere."""
+    return _exact("exact", layer)
+
+
+def exact_up(layer: Layer) -> Curve:
+    """The same value, half rounded up."""
+    return _exact("exact-up", layer)
+
+
+def exact_away(layer: Layer) -> Curve:
+    """The same value, half rounded away from zero."""
+    return _exact("exact-away", layer)
+
+
+def _exact(name: str, layer: Layer) -> Curve:
     real_bias = np.zeros(layer.sw.size) if layer.bias is None else layer.bias
     sx, sy = Fraction(float(layer.sx)), Fraction(float(layer.sy))
     slope = [sx * Fraction(float(w)) / sy for w in layer.sw]
     start = [Fraction(float(b)) * (slope[c] if layer.bias_is_integer else 1 / sy) for c, b in enumerate(real_bias)]
-    near_m, near_b = np.array([float(x) for x in slope]), np.array([float(x) for x in start])
-
-    def evaluate(acc: IntArray, ch: IntArray) -> IntArray:
-        acc, ch = np.broadcast_arrays(acc, ch)
-        product = acc * near_m[ch]
-        value = product + near_b[ch]
-        unsure = 1e-12 + 2.0**-50 * (np.abs(product) + np.abs(near_b[ch]))  # four roundings of 2^-53 and to spare
-        value = np.clip(value, -1e6, 1e6)
-        whole = np.floor(value)
-        codes = whole.astype(np.int64) + (value - whole > 0.5)
-        for where in map(tuple, np.argwhere((np.abs(value - whole - 0.5) < unsure) & (np.abs(value) < 1e3))):
-            c = int(ch[where])
-            codes[where] = round(slope[c] * int(acc[where]) + start[c])  # Fraction rounds half to even, exactly
-        return clamp(codes + layer.zy, layer.lo, layer.hi)
-
-    return _curve("exact", layer, evaluate, near_m, near_b / np.maximum(near_m, 1e-300))
+    return _curve_checked(layer, exactly.curve(name, slope, start, layer.zy, (layer.lo, layer.hi)))
 
 
 def _curve(
@@ -206,13 +206,19 @@ def _curve(
     z: int | None = None,
     half_even: bool = True,
 ) -> Curve:
-    """Wraps a formula, after checking that its scales can be used."""
-    wide = np.asarray(multiplier, np.float64)
+    wide, zero = np.asarray(multiplier, np.float64), layer.zy if z is None else z
+    return _curve_checked(
+        layer, Curve(name, evaluate, wide, np.asarray(offset, np.float64), zero, layer.lo, layer.hi, half_even)
+    )
+
+
+def _curve_checked(layer: Layer, curve: Curve) -> Curve:
+    """The curve, after checking that its scales can be used."""
+    wide, offset = curve.multiplier, curve.offset
     bad = np.flatnonzero(~(np.isfinite(wide) & (wide > 0)) | ~np.isfinite(np.asarray(offset, np.float64)))
     if bad.size:
         raise IntactError(
             f"channel {bad[0]}: weight scale {layer.sw[bad[0]]:g} with input scale {layer.sx:g} and output scale "
             f"{layer.sy:g} overflows or underflows float32; re-calibrate the model"
         )
-    zero = layer.zy if z is None else z
-    return Curve(name, evaluate, wide, np.asarray(offset, np.float64), zero, layer.lo, layer.hi, half_even)
+    return curve

@@ -1,7 +1,4 @@
-"""TFLite's MEAN over rows and columns, which may change the scale: d = sum of (code - zero point), n positions.
-
-docs/arithmetic.md, Eq. 38 and 39.
-"""
+"""Averages: which formula rounds one, and TFLite's MEAN, which may change the scale (Eq. 38, 39)."""
 
 from __future__ import annotations
 
@@ -10,8 +7,34 @@ import numpy as np
 from pyexport.arith import clamp
 from pyexport.errors import IntactError
 from pyexport.ir import Quant
+from pyexport.runtimes import exactly
 from pyexport.runtimes.curve import Curve, IntArray, finish
+from pyexport.runtimes.pools import pool_curve, pool_rule
 from pyexport.runtimes.tflite import REFERENCE, check_runtime, quantise_multiplier, scale_by
+
+
+def average_curve(
+    arithmetic: str,
+    runtime: str,
+    taps: int,
+    divisor: int,
+    channels: int,
+    source: Quant,
+    out: Quant,
+    limits: tuple[int, int],
+) -> Curve:
+    """The formula of an average pool or mean, monotone in d = sum of (code - zero point) over `taps` positions.
+
+    arithmetic: the source's own kernel (ir.AvgPool2d), which `runtime` may replace. Raises IntactError where that
+    kernel keeps the scale and the layer does not.
+    """
+    if runtime in exactly.ROUNDINGS and source != out:
+        return exactly.mean_curve(runtime, taps, divisor, channels, source, out, limits)
+    if arithmetic == "tflite-mean":
+        return mean_curve(runtime, taps, channels, source, out, limits)
+    if source != out:
+        raise IntactError("average pooling must keep scale and zero point")
+    return pool_curve(pool_rule(arithmetic, runtime), divisor, channels, out.zero_point, *limits)
 
 
 def mean_curve(runtime: str, n: int, channels: int, source: Quant, out: Quant, limits: tuple[int, int]) -> Curve:

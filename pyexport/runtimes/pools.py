@@ -27,13 +27,15 @@ POOLS: dict[str, tuple[str, int]] = {
     "torch-mean": ("divided", 1),
     "tflite": ("away", 1),
     "exact": ("exact", 1),
+    "exact-up": ("exact-up", 1),
+    "exact-away": ("exact-away", 1),
 }
 
 
 def pool_rule(native: str, runtime: str) -> str:
     """The kernel that rounds an average pool under `runtime`: `native`, the source's own, unless it has one itself."""
-    if runtime == "exact":
-        return "exact"
+    if runtime in ("exact", "exact-up", "exact-away"):
+        return runtime
     return "tflite" if runtime.startswith("tflite") else native
 
 
@@ -42,7 +44,7 @@ def pool_curve(name: str, n: int, channels: int, z: int, lo: int, hi: int) -> Cu
 
     torch-contiguous, torch-channels-last: avg_pool2d by memory format (-avx2: on a CPU without AVX-512).
     torch-adaptive-*: adaptive_avg_pool2d. torch-mean: mean over H and W of a contiguous tensor. tflite: AVERAGE_POOL_2D
-    of every TFLite runtime. exact: RNE(d / n) + z.
+    of every TFLite runtime. exact: RNE(d / n) + z; exact-up, exact-away: half up, half away from zero.
     z, lo, hi: zero point and clamp in the source's code type.
     """
     if name not in POOLS:
@@ -84,9 +86,17 @@ def pool_curve(name: str, n: int, channels: int, z: int, lo: int, hi: int) -> Cu
         code = twice // (2 * n)
         return clamp(code - ((twice % (2 * n) == 0) & (code & 1 == 1)) + z, lo, hi)
 
+    def exact_up(acc: IntArray) -> IntArray:
+        """floor(d / n + 1/2) + z on integers."""
+        return clamp((2 * acc + n) // (2 * n) + z, lo, hi)
+
+    def exact_away(acc: IntArray) -> IntArray:
+        """d / n, half away from zero, + z."""
+        return clamp(np.sign(acc) * ((2 * np.abs(acc) + n) // (2 * n)) + z, lo, hi)
+
     rules: dict[str, Callable[[IntArray], IntArray]] = {
         "inside": inside, "outside": outside, "fused": fused, "divided": divided, "codes": codes,
-        "exact": exact, "away": away,
+        "exact": exact, "exact-up": exact_up, "exact-away": exact_away, "away": away,
     }  # fmt: skip
     vector = rules[rule]
 
@@ -96,6 +106,15 @@ def pool_curve(name: str, n: int, channels: int, z: int, lo: int, hi: int) -> Cu
         return np.where(ch < leading, vector(acc), inside(acc))
 
     # ties count as even from 0 where z goes in before rounding, from z where it goes in after
-    frame = z if (rule in ("outside", "exact") and leading) else 0
+    frame = z if ((rule == "outside" or rule.startswith("exact")) and leading) else 0
     offset = float((z - frame) * n)
-    return Curve(name, evaluate, np.full(channels, 1 / n), np.full(channels, offset), frame, lo, hi, rule != "away")
+    return Curve(
+        name,
+        evaluate,
+        np.full(channels, 1 / n),
+        np.full(channels, offset),
+        frame,
+        lo,
+        hi,
+        not rule.endswith(("away", "up")),
+    )

@@ -14,17 +14,12 @@ import numpy as np
 
 from pyexport.arith import clamp
 from pyexport.errors import IntactError
-from pyexport.ir import CODE_RANGE, Quant
+from pyexport.ir import Quant
+from pyexport.runtimes.codes import codes, saturate
 from pyexport.runtimes.curve import IntArray
 
 REFERENCE, XNNPACK = "tflite-ref", "tflite-xnnpack"
 RUNTIMES = (REFERENCE, XNNPACK)
-
-
-def codes(quant: Quant) -> IntArray:
-    """All codes of a tensor, ascending, int64 (256,)."""
-    low, high = CODE_RANGE[quant.dtype]
-    return np.arange(low, high + 1, dtype=np.int64)
 
 
 def check_runtime(runtime: str) -> None:
@@ -74,12 +69,6 @@ def scaled(x: IntArray, real: float) -> IntArray:
     """x * real as the reference kernels compute it, Eq. 37; real may be negative."""
     q, shift = quantise_multiplier(abs(real))
     return scale_by(x, q if real >= 0 else -q, shift)
-
-
-def saturate(x: IntArray, quant: Quant, limits: tuple[int, int] | None = None) -> IntArray:
-    """Codes above the zero point -> codes in the tensor's range, or in `limits` of a fused activation."""
-    low, high = limits or CODE_RANGE[quant.dtype]
-    return clamp(x + quant.zero_point, low, high)
 
 
 # --- add and subtract ----------------------------------------------------------------------------------------------

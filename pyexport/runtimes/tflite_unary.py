@@ -8,16 +8,19 @@ import numpy as np
 import numpy.typing as npt
 
 from pyexport.arith import clamp
-from pyexport.ir import Quant
+from pyexport.errors import IntactError
+from pyexport.ir import Lookup, Quant
+from pyexport.runtimes.codes import codes, saturate
 from pyexport.runtimes.curve import F32Array, IntArray
 from pyexport.runtimes.tflite import (
     XNNPACK,
     check_runtime,
-    codes,
     high_multiply,
+    leaky_relu_table,
     quantise_multiplier,
+    relu_table,
+    requantise_table,
     rounding_shift,
-    saturate,
 )
 
 ONE = np.float32(1)
@@ -85,3 +88,19 @@ def _saturate16(x: IntArray) -> IntArray:
 def _sixteen_bits(real: float) -> tuple[int, int]:
     q, shift = quantise_multiplier(real)
     return min((q + (1 << 15)) >> 16, (1 << 15) - 1), shift
+
+
+def unary_table(node: Lookup, source: Quant, out: Quant, runtime: str) -> IntArray:
+    """Codes of a layer's function, int64 (256,). Raises IntactError for one that TFLite doesn't have."""
+    if node.function == "leaky_relu":
+        return leaky_relu_table(source, out, runtime, node.alpha)
+    functions = {
+        "logistic": logistic_table,
+        "tanh": tanh_table,
+        "hard_swish": hard_swish_table,
+        "relu": relu_table,
+        "requantise": requantise_table,
+    }
+    if node.function not in functions:
+        raise IntactError(f"function {node.function!r} is not known")
+    return functions[node.function](source, out, runtime)
