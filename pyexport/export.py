@@ -25,7 +25,10 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, NoReturn
 
-from pyexport import explain, golden, hwconfig, images, inputs, lower, quantise, readers, report
+import numpy as np
+import numpy.typing as npt
+
+from pyexport import explain, golden, hwconfig, images, inputs, lower, quantise, readers, report, verify
 from pyexport.errors import IntactError
 from pyexport.hwconfig import HwConfig
 from pyexport.ir import Graph
@@ -34,6 +37,7 @@ from pyexport.qlayers import Network
 from pyexport.runtimes import LAYERS
 
 MANIFEST = "manifest.json"
+VERIFIED_INPUTS = 100  # random ones, where --verify is given none
 
 
 @dataclass(frozen=True)
@@ -200,12 +204,23 @@ def from_arguments(args: argparse.Namespace, model: str, shape: tuple[int, ...] 
     return export(model, array, args.match, args.input_shape, config, args.output_range, shape, args.overlap)
 
 
+def verified(exported: Exported, model: str, codes: npt.NDArray[np.int64] | None) -> verify.Verification:
+    """The golden model against the source's own runtime. codes: the inputs; None: random ones."""
+    network = exported.network
+    if codes is None:
+        codes = verify.driving_codes(network, VERIFIED_INPUTS)
+    return verify.verify(Path(model), exported.graph.source, network, codes)
+
+
 def main(argv: list[str] | None = None) -> int:
     """The command. Exit status 0, or 1 after one line on stderr."""
     parser = Parser(prog="export.py", description="Export a quantised model to INTACT's memory images.")
     parser.add_argument("model", metavar="MODEL", help="TorchScript archive, torchao PT2E .pt2 or .tflite")
     parser.add_argument("-o", "--out", metavar="DIR", help="where to write (default build/<model's file name>)")
     parser.add_argument("--inputs", metavar="FILE", help=".npy or .npz inputs [N, ...]: the input's shape, an example")
+    parser.add_argument(
+        "--verify", action="store_true", help="run the model's own runtime too, on --inputs or random codes"
+    )
     parser.add_argument("--explain", metavar="LAYER", help="show one layer from float to integers, and stop")
     add_arguments(parser)
     args = parser.parse_args(argv)
@@ -219,6 +234,7 @@ def main(argv: list[str] | None = None) -> int:
         if args.explain:
             report.console().print(explain.explain(network, args.explain, given), soft_wrap=True)
             return 0
+        checked = verified(exported, args.model, given) if args.verify else None
         folder = Path(args.out) if args.out else default_folder(args.model)
         write(exported, folder)
     except IntactError as error:
@@ -228,6 +244,10 @@ def main(argv: list[str] | None = None) -> int:
     out.print(report.layer_table(shown))
     for line in (report.proof_line(shown), *report.memory_lines(shown), *exported.graph.notes):
         out.print(line, soft_wrap=True)
+    if checked is not None:
+        out.print(report.verification_table(checked))
+        for line in report.verification_lines(checked):
+            out.print(line, soft_wrap=True)
     out.print(f"written to {folder}", soft_wrap=True)
     return 0
 

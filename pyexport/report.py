@@ -12,6 +12,8 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from pyexport.verify import Verification
+
 WIDTH = 190  # where the output is no terminal
 
 
@@ -125,6 +127,24 @@ def memory_lines(manifest: dict[str, Any]) -> list[str]:
         f"{hardware['ACT_DEPTH']}, weights {hardware['WGT_DEPTH']}, parameters {hardware['PRM_DEPTH']}, program "
         f"{hardware['PRG_DEPTH']}" + (f"; {hardware['TABLES']} tables of codes" if hardware["TABLES"] else ""),
     ]
+
+
+def verification_table(checked: Verification) -> Table:
+    """One row for each tensor that the source's runtime showed."""
+    table = Table(title=f"golden model against {checked.runtime}, {checked.inputs} inputs", box=None)
+    for name in ("layer", "compared", "differ", "most", "first"):
+        table.add_column(name, justify="left" if name == "layer" else "right", no_wrap=True)
+    for one in checked.tensors:
+        first = "" if one.first is None else str(one.first)
+        table.add_row(one.layer, f"{one.compared:,}", f"{one.differing:,}", str(one.largest or ""), first)
+    return table
+
+
+def verification_lines(checked: Verification) -> list[str]:
+    """The result in a line, and what the runtime says of itself."""
+    last = checked.output
+    result = f"{last.differing:,} differ" if last.differing else "equal"
+    return [f"verified: {last.compared:,} outputs compared with {checked.runtime}: {result}", *checked.notes]
 
 
 def result_table(report: dict[str, Any]) -> Table:

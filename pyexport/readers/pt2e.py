@@ -19,6 +19,7 @@ from pyexport.errors import IntactError
 from pyexport.readers import pt2e_shape_ops
 from pyexport.readers.archive import Archive
 from pyexport.readers.builder import Builder
+from pyexport.readers.options import Options
 from pyexport.readers.pt2e_ops import ACCEPTED, TABLE, Context, Real
 from pyexport.readers.tensors import Array, TensorError, strided
 
@@ -97,14 +98,13 @@ class Model:
 def read(
     path: Path,
     archive: Archive,
-    input_shape: tuple[int, ...] | None,
-    output_range: tuple[float, float] | None,
+    options: Options,
 ) -> ir.Graph:
-    """The graph of a PT2E archive. input_shape: must be the file's own, if given."""
+    """The graph of a PT2E archive. The input shape must be the file's own, if given."""
     model = Model(archive)
     batch, shape = model.input_shape()
-    if input_shape not in (None, shape):
-        raise IntactError(f"{archive.file}: was exported for input shape {shape}, not {input_shape}")
+    if options.input_shape not in (None, shape):
+        raise IntactError(f"{archive.file}: was exported for input shape {shape}, not {options.input_shape}")
     builder = Builder(archive.file, shape, "pt2e")
     context = Context(builder, batch)
     values: dict[str, Any] = {model.inputs[0]: Real.of_input(builder.input)}
@@ -112,7 +112,7 @@ def read(
         _run(model, context, node, values)
     result = values[model.graph["outputs"][0]["as_tensor"]["name"]]
     if isinstance(result, Real) and result.source is None:
-        result = context.quantised_output(result, output_range)
+        result = context.quantised_output(result, options.output_range)
     elif isinstance(result, Real):
         result = context.codes(result)
     return builder.finish(result, path.stem, "pt2e", "fbgemm")

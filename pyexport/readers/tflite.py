@@ -12,6 +12,7 @@ from pyexport import ir
 from pyexport.errors import IntactError
 from pyexport.readers import tflite_elementwise, tflite_layers
 from pyexport.readers.flatbuffer import FlatbufferError
+from pyexport.readers.options import Options
 from pyexport.readers.tflite_graph import TABLE, Context
 from pyexport.readers.tflite_schema import Model
 
@@ -22,14 +23,13 @@ MAX_FILE_BYTES = 2 << 30
 AGAIN = "convert it again, with full integer quantisation"
 
 
-def read(path: Path, input_shape: tuple[int, ...] | None, output_range: tuple[float, float] | None) -> ir.Graph:
-    """The graph of a `.tflite` file. input_shape: must be the file's own, if given; output_range: not needed."""
-    del output_range
+def read(path: Path, options: Options) -> ir.Graph:
+    """The graph of a `.tflite` file. The input shape must be the file's own, if given."""
     size = path.stat().st_size
     if size > MAX_FILE_BYTES:
         raise IntactError(f"{path}: {size} bytes is larger than the {MAX_FILE_BYTES} accepted")
     try:
-        return _read(path, Model(str(path), path.read_bytes()), input_shape)
+        return _read(path, Model(str(path), path.read_bytes()), options.input_shape)
     except FlatbufferError as error:
         raise IntactError(f"{path}: is damaged or truncated ({error}); {AGAIN}") from error
 

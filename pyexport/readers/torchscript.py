@@ -15,6 +15,7 @@ from pyexport.errors import IntactError
 from pyexport.readers import inert, torch_shape_ops
 from pyexport.readers.archive import Archive
 from pyexport.readers.builder import Builder, NeedsInput, Value
+from pyexport.readers.options import Options
 from pyexport.readers.packed import Unpacker
 from pyexport.readers.script import Interpreter, Sources
 from pyexport.readers.tensors import Tensors
@@ -86,8 +87,7 @@ class Model:
 def read(
     path: Path,
     archive: Archive,
-    input_shape: tuple[int, ...] | None,
-    output_range: tuple[float, float] | None,
+    options: Options,
 ) -> ir.Graph:
     """The graph of a TorchScript archive. input_shape: the source's, without batch; found in the file if None.
 
@@ -95,7 +95,7 @@ def read(
     """
     model = Model(archive)
     notes: list[str] = []
-    shape = input_shape
+    shape = options.input_shape
     sources = (("the extra file input_shape", model.extra_shape), ("the traced example", model.traced_shape))
     for source, found in sources:
         if shape is None and (shape := found()) is not None:

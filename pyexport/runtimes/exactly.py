@@ -68,20 +68,20 @@ def add_table(
     """Codes of a + b (sign 1) or a - b (sign -1) for all pairs, int64 (256, 256): [code of a, code of b]."""
     x, y = codes(a)[:, None] - a.zero_point, codes(b)[None, :] - b.zero_point
     ra, rb = (Fraction(float(quant.scale)) / Fraction(float(out.scale)) for quant in (a, b))
-    return saturate(
-        _rounded(
-            x * float(ra) + y * (sign * float(rb)), lambda i, j: int(x[i, 0]) * ra + int(y[0, j]) * rb * sign, runtime
-        ),
-        out,
-        limits,
-    )
+
+    def exact(i: int, j: int) -> Fraction:
+        return int(x[i, 0]) * ra + sign * int(y[0, j]) * rb
+
+    return saturate(_rounded(np.asarray(x * float(ra) + y * (sign * float(rb))), exact, runtime), out, limits)
 
 
 def multiply_table(a: Quant, b: Quant, out: Quant, runtime: str, limits: tuple[int, int] | None = None) -> IntArray:
     """Codes of a * b for all pairs, int64 (256, 256): [code of a, code of b]."""
     product = (codes(a)[:, None] - a.zero_point) * (codes(b)[None, :] - b.zero_point)
     ratio = Fraction(float(a.scale)) * Fraction(float(b.scale)) / Fraction(float(out.scale))
-    return saturate(_rounded(product * float(ratio), lambda i, j: int(product[i, j]) * ratio, runtime), out, limits)
+    return saturate(
+        _rounded(np.asarray(product * float(ratio)), lambda i, j: int(product[i, j]) * ratio, runtime), out, limits
+    )
 
 
 def unary_table(node: Lookup, source: Quant, out: Quant, runtime: str) -> IntArray:
@@ -109,10 +109,10 @@ def unary_table(node: Lookup, source: Quant, out: Quant, runtime: str) -> IntArr
     return saturate(np.array([ROUNDINGS[runtime](Fraction(float(value))) for value in values]), out)
 
 
-def _rounded(near: npt.NDArray[np.floating], exact: Callable[[int, int], Fraction], runtime: str) -> IntArray:
+def _rounded(near: npt.NDArray[np.float64], exact: Callable[[int, int], Fraction], runtime: str) -> IntArray:
     """near: the values in float64, (256, 256). exact: the value at an index, asked where float64 may be wrong."""
     whole = np.floor(near)
-    found = whole.astype(np.int64) + (near - whole > 0.5)
+    found: IntArray = whole.astype(np.int64) + (near - whole > 0.5)
     unsure = np.abs(near - whole - 0.5) < NEAR_TIE * np.maximum(1, np.abs(near))
     for i, j in np.argwhere(unsure & (np.abs(near) < 1e3)):
         found[i, j] = ROUNDINGS[runtime](exact(int(i), int(j)))

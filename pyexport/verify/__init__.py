@@ -1,0 +1,117 @@
+"""The golden model against the source's own runtime, on the same inputs, tensor by tensor.
+
+A runtime is a module of this folder, imported only when it is asked for, because it needs the source's framework. It
+has one function:
+
+    run(model: Path, network: Network, codes: int64 (N, *input shape), real: float32, the same shape) -> Run
+
+`codes` are input codes in the source's type and layout, `real` the values that they stand for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from pyexport import golden
+from pyexport.errors import IntactError
+from pyexport.qlayers import Network
+from pyexport.verify.run import Run
+
+IntArray = npt.NDArray[np.int64]
+
+Runtime = Callable[[Path, Network, IntArray, "npt.NDArray[np.float32]"], Run]
+
+
+def _torchscript() -> Runtime:
+    from pyexport.verify import torchscript
+
+    return torchscript.run
+
+
+# Kind of file -> its runtime, imported only when asked for.
+RUNTIMES: dict[str, Callable[[], Runtime]] = {"torchscript": _torchscript}
+
+
+@dataclass(frozen=True)
+class Compared:
+    """One tensor: outputs compared, how many differ, by how many codes at most, and the first one's index."""
+
+    layer: str
+    tensor: str
+    compared: int
+    differing: int
+    largest: int
+    first: tuple[int, ...] | None
+
+
+@dataclass(frozen=True)
+class Verification:
+    """tensors: in the order of the layers, the output last. runtime, notes: as the runtime says."""
+
+    runtime: str
+    inputs: int
+    tensors: tuple[Compared, ...]
+    notes: tuple[str, ...]
+
+    @property
+    def output(self) -> Compared:
+        return self.tensors[-1]
+
+
+def verify(model: Path, source: str, network: Network, codes: IntArray) -> Verification:
+    """Runs both. source: the kind of file. codes: int64 (N, *input shape), in the source's type and layout.
+
+    Raises IntactError where the runtime is not installed or cannot run the file.
+    """
+    quant = network.tensors[network.input.tensor].quant
+    real = (codes - quant.zero_point).astype(np.float32) * quant.scale
+    run = _run(source, model, network, codes, real)
+    ours = golden_tensors(network, codes)
+    found = []
+    for layer in network.layers:
+        if layer.output in run.tensors and layer.output != network.output.tensor:
+            found.append(_compare(layer.name, layer.output, ours[layer.output], run.tensors[layer.output]))
+    last = network.output.tensor
+    found.append(_compare("output", last, ours[last], run.tensors[last]))
+    return Verification(run.runtime, len(codes), tuple(found), run.notes)
+
+
+def golden_tensors(network: Network, codes: IntArray) -> dict[str, IntArray]:
+    """Source codes (N, *input shape) -> every tensor's codes in the source's type, int64 (N, H, W, C)."""
+    shift = network.tensors[network.input.tensor].shift
+    tensors = golden.run(network, (network.input.to_hwc(codes) + shift).astype(np.int8))
+    return {name: values.astype(np.int64) - network.tensors[name].shift for name, values in tensors.items()}
+
+
+def driving_codes(network: Network, count: int, seed: int = 0) -> IntArray:
+    """(count, *input shape): all lowest, all highest, the zero point alone, then random codes over the whole range."""
+    quant = network.tensors[network.input.tensor].quant
+    low, high = quant.range
+    codes = np.random.default_rng(seed).integers(low, high + 1, (count, *network.input.shape))
+    for row, value in zip(codes, (low, high, quant.zero_point), strict=False):
+        row[...] = value
+    return codes
+
+
+def _run(source: str, model: Path, network: Network, codes: IntArray, real: npt.NDArray[np.float32]) -> Run:
+    if source not in RUNTIMES:
+        raise IntactError(f"--verify: there is no runtime to compare {source} models with")
+    try:
+        run = RUNTIMES[source]()
+    except ModuleNotFoundError as error:
+        where = "docs/quantizers.md says how"
+        raise IntactError(f"--verify needs the package {error.name}; {where} to install it") from None
+    return run(model, network, codes, real)
+
+
+def _compare(layer: str, tensor: str, ours: IntArray, theirs: IntArray) -> Compared:
+    if ours.shape != theirs.shape:
+        raise IntactError(f"layer {layer!r}: the runtime's result has shape {theirs.shape[1:]}, ours {ours.shape[1:]}")
+    wrong = np.argwhere(ours != theirs)
+    first = tuple(int(i) for i in wrong[0]) if len(wrong) else None
+    return Compared(layer, tensor, ours.size, len(wrong), int(np.abs(ours - theirs).max(initial=0)), first)
