@@ -270,7 +270,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def _main(args: argparse.Namespace, scratch: Path) -> int:
     arrays = inputs.load_arrays(args.inputs) if args.inputs else {}
-    given = inputs.pick(arrays, args.inputs) if arrays else None
+    given = inputs.pick(arrays, args.inputs) if args.inputs else None
     model, calibrated = args.model, None
     if args.quantize:
         calibrated = quantised(args, given, scratch)

@@ -52,7 +52,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "inputs": {"errors"},
     "verify": {"golden", "qlayers", "torch_program", "errors"},
     "torch_program": {"readers", "errors"},
-    "calibrate": {"torch_program", "errors"},
+    "calibrate": {"readers", "torch_program", "errors"},
     "manifest": {"ir", "qlayers", "isa", "lower", "lower_layer", "fit_add"},
     "explain": {"ir", "qlayers", "arith", "fit_add", "golden", "errors"},
     "report": {"verify", "errors"},

@@ -17,6 +17,7 @@ from torchao.quantization.pt2e.quantizer import x86_inductor_quantizer as x86  #
 
 from pyexport.calibrate import Calibrated, F32Array  # noqa: E402
 from pyexport.errors import IntactError  # noqa: E402
+from pyexport.readers.damage import reading  # noqa: E402
 from pyexport.torch_program import Program  # noqa: E402
 
 aten = torch.ops.aten
@@ -48,7 +49,8 @@ def _exported(program: Program, example: tuple[torch.Tensor]) -> torch.fx.GraphM
 
 def calibrate(model: Path, inputs: F32Array, folder: Path) -> Calibrated:
     """int8 weights per channel, uint8 activations; the output stays real. Writes quantised.pt2."""
-    program = Program(model)
+    with reading(model, "save a float model with torch.export.save"):
+        program = Program(model)
     if inputs.shape[1:] != program.shape:
         raise IntactError(
             f"{model}: takes inputs of shape {program.shape}, the calibration data has {inputs.shape[1:]}"
