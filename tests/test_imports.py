@@ -68,7 +68,8 @@ ONLY_IN: dict[str, set[str]] = {
     "flatbuffers": {"readers"},
     "torch": {"verify", "torch_program", "calibrate"},
     "torchao": {"calibrate"},
-    "onnxruntime": {"calibrate"},
+    "onnx": {"readers", "verify", "calibrate"},
+    "onnxruntime": {"verify", "calibrate"},
 }
 
 FILES = sorted(path for path in (ROOT / PACKAGE).rglob("*.py") if path != ROOT / PACKAGE / "__init__.py")
