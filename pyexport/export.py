@@ -230,9 +230,11 @@ def calibration_lines(
     line = f"quantised by {calibrated.tool}, calibrated on {len(codes)} inputs"
     if labels is not None and labels.shape == before.shape:
         scores = [f"{np.mean(found == labels):.2%}" for found in (before, after, ours)]
-        return [f"{line}: accuracy on them {scores[0]} in float, {scores[1]} quantised, {scores[2]} in hardware"]
+        return [
+            f"{line}: accuracy on them {scores[0]} {calibrated.was}, {scores[1]} quantised, {scores[2]} in hardware"
+        ]
     return [
-        f"{line}: top class equal to the float model's on {np.sum(after == before):,} quantised, "
+        f"{line}: top class equal to that {calibrated.was} on {np.sum(after == before):,} quantised, "
         f"{np.sum(ours == before):,} in hardware"
     ]
 

@@ -53,7 +53,7 @@ def test_a_float_program(labels: bool, tmp_path: Path, capsys: pytest.CaptureFix
     out = tmp_path / "out"
     assert not export.main([str(model), "--quantize", "--inputs", str(tmp_path / "data.npz"), "-o", str(out)])
     shown = capsys.readouterr().out
-    assert ("accuracy on them" in shown) == labels and ("top class equal" in shown) != labels
+    assert (": accuracy " in shown) == labels and ("top class equal" in shown) != labels
     assert str(out / "quantised.pt2") in shown and json.loads((out / "manifest.json").read_text())
     # the file beside the images is what was exported, and its own runtime agrees
     program = Program(out / "quantised.pt2")

@@ -16,7 +16,7 @@ from torch import nn
 from models import common
 from models.quantizers.common import Built, Images, digits
 from pyexport.calibrate import calibrate
-from pyexport.calibrate.onnx_float import outputs
+from pyexport.calibrate.onnx_session import outputs
 from pyexport.torch_program import Program
 
 

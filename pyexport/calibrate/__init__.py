@@ -22,13 +22,14 @@ ZIP_MAGIC = b"PK\x03\x04"
 @dataclass(frozen=True)
 class Calibrated:
     """file: the quantised model. tool: what made it. before, after: the outputs of the float and of the quantised model
-    for the calibration data, float32 (N, ...), both run by the framework.
+    for the calibration data, float32 (N, ...), both run by the framework. was: what the model computed in before.
     """
 
     file: Path
     tool: str
     before: F32Array
     after: F32Array
+    was: str = "in float"
 
     @property
     def output_range(self) -> tuple[float, float]:

@@ -1,4 +1,4 @@
-"""A float ONNX model through onnxruntime's `quantize_static`."""
+"""An ONNX model through onnxruntime's `quantize_static`."""
 
 from __future__ import annotations
 
@@ -7,12 +7,11 @@ import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
-import onnxruntime
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
-from pyexport.calibrate import Calibrated, F32Array
+from pyexport.calibrate import Calibrated, F32Array, onnx_dynamic
+from pyexport.calibrate.onnx_session import outputs, session
 from pyexport.errors import IntactError
 
 
@@ -27,18 +26,23 @@ class Reader(CalibrationDataReader):  # type: ignore[misc]  # untyped
 
 
 def calibrate(model: Path, inputs: F32Array, folder: Path) -> Calibrated:
-    """QDQ format, int8 weights per channel, uint8 activations. Writes quantised.onnx."""
+    """QDQ format, int8 weights per channel, uint8 activations. Writes quantised.onnx.
+
+    A model that `quantize_dynamic` has quantised already keeps its weights; its scales are fixed.
+    """
     prepared, path = folder / "prepared.onnx", folder / "quantised.onnx"
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             logging.disable(logging.WARNING)
+            if onnx_dynamic.is_dynamic(model):
+                return onnx_dynamic.calibrate(model, inputs, folder)
             before = outputs(model, inputs)
             quant_pre_process(str(model), str(prepared), skip_symbolic_shape=True)
             quantize_static(
                 str(prepared),
                 str(path),
-                Reader(_input(model), inputs),
+                Reader(session(model).get_inputs()[0].name, inputs),
                 quant_format=QuantFormat.QDQ,
                 per_channel=True,
                 activation_type=QuantType.QUInt8,
@@ -52,24 +56,3 @@ def calibrate(model: Path, inputs: F32Array, folder: Path) -> Calibrated:
         raise IntactError(f"{model}: onnxruntime cannot quantise it: {reason[0][:200]}") from error
     finally:
         logging.disable(logging.NOTSET)
-
-
-def outputs(model: Path, inputs: F32Array) -> F32Array:
-    """The model's outputs for inputs float32 (N, *shape), one at a time."""
-    session = _session(model)
-    name = session.get_inputs()[0].name
-    return np.concatenate([session.run(None, {name: one[None]})[0] for one in inputs])
-
-
-def _input(model: Path) -> str:
-    return str(_session(model).get_inputs()[0].name)
-
-
-def _session(model: Path) -> onnxruntime.InferenceSession:
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4
-    session = onnxruntime.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
-    counts = len(session.get_inputs()), len(session.get_outputs())
-    if counts != (1, 1):
-        raise IntactError(f"{model}: has {counts[0]} inputs and {counts[1]} outputs; one of each is accepted")
-    return session

@@ -31,8 +31,8 @@ TABLE: dict[str, Callable[..., Any]] = {}
 MS = "com.microsoft."
 # Operations that a step before quantising removes -> what to do.
 HINTS = {
-    "BatchNormalization": "run quant_pre_process of onnxruntime.quantization.shape_inference before quantising: it folds "
-    "a batch normalisation into its convolution"
+    "BatchNormalization": "run quant_pre_process of onnxruntime.quantization.shape_inference before quantising: it "
+    "folds a batch normalisation into its convolution"
 }
 CODE_TYPES: dict[str, ir.Dtype] = {"int8": "int8", "uint8": "uint8"}
 
@@ -65,12 +65,20 @@ class Constant:
         return real
 
 
+class Unfinished:
+    """A result that a constant still completes: integer sums without their scale, or without their bias."""
+
+    def combined(self, context: Context, kind: str, constant: Any) -> Real:
+        """The result after operation `kind` (Add, Sub, Mul) with a constant."""
+        raise NotImplementedError
+
+
 class Context(RealContext):
-    """What the operations work on. batch: the batch size that the file fixes, None if free."""
+    """What the operations work on. batch: the batch size that the file fixes, None if free. match: the runtime."""
 
     def __init__(self, builder: Builder, model: Model, batch: int | None) -> None:
         super().__init__(builder)
-        self.model, self.batch = model, batch
+        self.model, self.batch, self.match = model, batch, "ort"
 
     # --- quantisation ------------------------------------------------------------------------------------------
 
@@ -210,7 +218,7 @@ def read(path: Path, options: Options) -> ir.Graph:
         result = context.codes(result) if result.source else context.quantised_output(result, options.output_range)
     if not isinstance(result, Value):
         raise IntactError(f"{model.file}: its output {model.outputs[0].name!r} is no result of a layer")
-    return builder.finish(result, path.stem, "onnx", "ort")
+    return builder.finish(result, path.stem, "onnx", context.match)
 
 
 def _input_shape(port: Port, file: str, options: Options) -> tuple[int | None, tuple[int, ...]]:

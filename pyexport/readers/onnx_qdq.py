@@ -12,7 +12,7 @@ import numpy as np
 from pyexport import ir
 from pyexport.readers.builder import Pads, Pair, Value
 from pyexport.readers.onnx_file import Op
-from pyexport.readers.onnx_graph import MS, Constant, Context, op
+from pyexport.readers.onnx_graph import MS, Constant, Context, Unfinished, op
 from pyexport.readers.real import Real
 
 
@@ -91,11 +91,16 @@ def leaky_relu(context: Context, op: Op, source: Any) -> Real:
 
 
 @op("Add", "Sub", "Mul")
-def pairs(context: Context, op: Op, a: Any, b: Any) -> Real:
+def pairs(context: Context, op: Op, a: Any, b: Any) -> Any:
     """A sum or difference of two activations, or either or a product with one constant for the whole tensor."""
     function = {"Add": "add", "Sub": "subtract", "Mul": "multiply"}[op.kind.rpartition(".QLinear")[2]]
     constants = [i for i, item in enumerate((a, b)) if isinstance(item, (Constant, np.ndarray))]
     layer, builder = context.layer, context.builder
+    if all(isinstance(item, np.ndarray) and item.dtype == np.float32 for item in (a, b)) and op.kind == "Mul":
+        return np.asarray(a * b)  # a scale
+    for item, other in ((a, b), (b, a)):
+        if isinstance(item, Unfinished) and isinstance(other, np.ndarray):
+            return item.combined(context, op.kind, other)
     if constants:
         return _with_constant(context, function, (a, b), constants)
     if function == "multiply":

@@ -11,7 +11,7 @@ import numpy as np
 from pyexport import ir
 from pyexport.readers.builder import Value
 from pyexport.readers.onnx_file import Op
-from pyexport.readers.onnx_graph import Constant, Context, op
+from pyexport.readers.onnx_graph import Constant, Context, Unfinished, op
 from pyexport.readers.real import Real
 
 
@@ -214,6 +214,8 @@ def _slice(
 
 @op("Cast")
 def _cast(context: Context, op: Op, source: Any) -> Any:
+    if isinstance(source, Unfinished) and op.attributes.get("to") == 1:
+        return source  # integer sums become float32
     if not isinstance(source, np.ndarray):
         context.fail("changes a tensor's type; only shapes are cast")
     return source if op.attributes.get("to") == 7 else context.fail("casts to another type than int64")

@@ -22,6 +22,7 @@ LAYERS: dict[str, Callable[[Layer], Curve]] = {
     "qnnpack": layers.qnnpack,
     "onednn": layers.onednn,
     "ort": layers.onnxruntime,
+    "ort-dynamic": layers.onnxruntime_dynamic,
     "tflite-ref": layers.tflite_reference,
     "tflite-xnnpack": layers.xnnpack,
     "tflite-ruy": layers.tflite_ruy,

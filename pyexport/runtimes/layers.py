@@ -98,6 +98,18 @@ def onnxruntime(layer: Layer) -> Curve:
     return _integer_bias_curve("ort", layer, _integer_bias(layer), (layer.sx * layer.sw) / layer.sy)
 
 
+def onnxruntime_dynamic(layer: Layer) -> Curve:
+    """onnxruntime's integer products with float32 steps around them: v = F(acc) (sx sw) + b, q = RNE(v / sy) + zy."""
+    scale, bias = layer.sx * layer.sw, _float_bias(layer).astype(np.float32)
+    multiplier = (scale / layer.sy).astype(np.float64)
+
+    def evaluate(acc: IntArray, ch: IntArray) -> IntArray:
+        v = acc.astype(np.float32) * scale[ch] + bias[ch]
+        return finish(np.rint(v / layer.sy), layer.zy, layer.lo, layer.hi)
+
+    return _curve("ort-dynamic", layer, evaluate, multiplier, bias.astype(np.float64) / scale)
+
+
 def xnnpack(layer: Layer) -> Curve:
     """TFLite with XNNPACK: the arithmetic of Eq. 14; it leaves uint8 depthwise layers to TFLite's kernel, Eq. 16."""
     if layer.op == "depthwise" and layer.dtype == "uint8":
