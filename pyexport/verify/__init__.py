@@ -33,8 +33,14 @@ def _torchscript() -> Runtime:
     return torchscript.run
 
 
+def _onnx() -> Runtime:
+    from pyexport.verify import onnx
+
+    return onnx.run
+
+
 # Kind of file -> its runtime, imported only when asked for.
-RUNTIMES: dict[str, Callable[[], Runtime]] = {"torchscript": _torchscript}
+RUNTIMES: dict[str, Callable[[], Runtime]] = {"onnx": _onnx, "torchscript": _torchscript}
 
 
 @dataclass(frozen=True)
