@@ -39,8 +39,14 @@ def _pt2e() -> Runtime:
     return pt2e.run
 
 
+def _onnx() -> Runtime:
+    from pyexport.verify import onnx
+
+    return onnx.run
+
+
 # Kind of file -> its runtime, imported only when asked for.
-RUNTIMES: dict[str, Callable[[], Runtime]] = {"torchscript": _torchscript, "pt2e": _pt2e}
+RUNTIMES: dict[str, Callable[[], Runtime]] = {"torchscript": _torchscript, "pt2e": _pt2e, "onnx": _onnx}
 
 
 @dataclass(frozen=True)
