@@ -15,7 +15,7 @@ from pyexport.ir import Lookup, Quant
 from pyexport.runtimes.codes import codes
 from pyexport.runtimes.curve import Curve, F32Array, IntArray, finish, fma32
 
-RUNTIMES = ("ort",)
+RUNTIMES = ("ort", "ort-dynamic")
 AVERAGES = ("ort-global", "ort-average", "ort-mean")
 ONE = np.float32(1)
 # The logistic function as a quotient of polynomials in x^2, highest power first.
