@@ -8,7 +8,6 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
-import numpy as np
 import torch
 from onnxruntime.quantization import QuantType, quantize_dynamic
 from onnxruntime.quantization.shape_inference import quant_pre_process
@@ -41,9 +40,7 @@ def build(folder: Path) -> list[Built]:
             dynamic = place / "dynamic.onnx"
             quantize_dynamic(str(prepared), str(dynamic), weight_type=weights, per_channel=per_channel)
             made = calibrate(dynamic, images[:200].numpy(), place)
-            scores = [
-                float(np.mean(outputs(f, test.numpy()).argmax(1) == test_labels.numpy())) for f in (source, made.file)
-            ]
+            found = [outputs(file, test.numpy()).argmax(1) == test_labels.numpy() for file in (source, made.file)]
             options = {"output_range": made.output_range}
             tool = f"onnxruntime quantize_dynamic, {kind}, scales fixed by --quantize"
             built.append(Built(6, tool, made.file, options, (float(found[0].mean()), float(found[1].mean()))))
