@@ -33,7 +33,7 @@ RUN = $(PY) sim/run.py $${MODEL:+"$$MODEL"} $${SIM:+--sim "$$SIM"} $${INPUT:+--i
 	$${CHECK:+--check "$$CHECK"} $(if $(filter-out 0,$(WAVES)),--waves) $${OUT:+--out "$$OUT"}
 
 .DEFAULT_GOAL := help
-.PHONY: help setup sim report test lint bench model bitstream clean distclean
+.PHONY: help setup sim report test lint bench quantizers model bitstream clean distclean
 
 help: ## list the targets and variables
 	@awk -f scripts/help.awk Makefile
@@ -61,6 +61,10 @@ bench: ## measure cycles, utilisation and rate of the MLPerf Tiny networks on se
 	@scripts/setup.sh sim
 	@$(PY) sim/bench.py $${MODELS:+--models "$$MODELS"} $${ARRAYS:+--arrays "$$ARRAYS"} $${CLOCK:+--clock "$$CLOCK"} \
 		$${OUT:+--out "$$OUT"}
+
+quantizers: ## make models with each quantiser, export them, compare with their runtimes and on the Verilog
+	@scripts/setup.sh test
+	@$(PY) -m models.quantizers --rtl
 
 model: ## train and quantise the demo network (needs torch): models/digits.py
 	@scripts/setup.sh model

@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import json
+import logging
 import tempfile
 from collections.abc import Iterator
 from contextlib import redirect_stdout
@@ -102,6 +103,7 @@ def main() -> None:
     parser.add_argument("--rtl", action="store_true", help="simulate each file on the Verilog too")
     parser.add_argument("--out", type=Path, default=Path("build/quantizers"), help="where the models go")
     args = parser.parse_args()
+    logging.disable(logging.INFO)  # the simulator's, once a tool has set up logging
     table = Table(box=None)
     for column in COLUMNS:
         table.add_column(column, justify="left" if column in ("tool", "runtime") else "right")
