@@ -51,7 +51,7 @@ report: ## what sim does, with its variables, and one HTML page of it
 
 test: ## run the tests
 	@scripts/setup.sh test
-	@$(PY) -m pytest -q tests
+	@$(PY) -m pytest -q -n 2 --dist loadfile tests
 
 lint: ## check style, types and the Verilog (ruff, mypy, Verilator, Icarus, Yosys)
 	@scripts/setup.sh lint

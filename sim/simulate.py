@@ -6,6 +6,7 @@ In: a folder with program.mem, weights.mem, params.mem and maybe tables.mem, and
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import hashlib
 import importlib.metadata
 import json
@@ -15,7 +16,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
@@ -97,8 +98,17 @@ def build(sim: str, config: HwConfig, waves: bool) -> Path:
     folder = BUILDS / f"{sim}_{config.array}_{key.hexdigest()[:12]}"
     for path in inputs:
         key.update(path.read_bytes())
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with folder.with_suffix(".lock").open("w") as lock:  # two tests, or two commands, may want the same one
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        return _built(sim, parameters, waves, sources, folder, key.hexdigest())
+
+
+def _built(
+    sim: str, parameters: Mapping[str, int | str], waves: bool, sources: list[Path], folder: Path, key: str
+) -> Path:
     stamp = folder / "stamp"
-    if stamp.is_file() and stamp.read_text() == key.hexdigest():
+    if stamp.is_file() and stamp.read_text() == key:
         return folder
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
@@ -121,9 +131,9 @@ def build(sim: str, config: HwConfig, waves: bool) -> Path:
                 log_file=log,
             )
         except (SystemExit, subprocess.CalledProcessError, RuntimeError) as error:
-            raise IntactError(f"building the {sim} simulation of {config.array} failed ({error}); see {log}") from error
+            raise IntactError(f"building the {sim} simulation {folder.name} failed ({error}); see {log}") from error
     (folder / SECONDS).write_text(f"{time.monotonic() - began:.1f}")
-    stamp.write_text(key.hexdigest())
+    stamp.write_text(key)
     return folder
 
 
