@@ -14,8 +14,6 @@ import numpy as np
 
 from pyexport.qlayers import QLayer
 
-MOST = 4096  # phases of a layer: each is a job at least
-
 
 @dataclass(frozen=True)
 class Pixels:

@@ -9,10 +9,12 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from pyexport import fit, fit_add, ir, phases, runtimes
+from pyexport import fit, fit_add, ir, runtimes
 from pyexport.arith import Requant
 from pyexport.errors import IntactError
 from pyexport.qlayers import Area, Network, QLayer, QTensor
+
+MOST_JOBS = 4096  # of a transposed convolution, which has one at least for each pixel of a stride
 
 
 def quantise(graph: ir.Graph, match: str | None = None) -> Network:
@@ -105,6 +107,9 @@ def _weighted(
     codes = low - source.quant.zero_point, high - source.quant.zero_point
     acc_lo, acc_hi = fit.accumulator_bounds(weights, *codes)
     if isinstance(node, ir.ConvTranspose2d):
+        sizes = ir.transposed_shape(source.shape, weights.shape[1:3], node.stride, (0, 0, 0, 0), node.dilation)
+        if min(node.stride[0], sizes[0]) * min(node.stride[1], sizes[1]) > MOST_JOBS:
+            raise IntactError(f"stride {node.stride} makes more than {MOST_JOBS} jobs; smaller strides are accepted")
         acc_lo, acc_hi = _transposed_bounds(weights, node, *codes)
     curve = runtimes.layer_curve(
         runtime,
@@ -120,6 +125,7 @@ def _weighted(
             per_channel=stored.per_channel,
             op=_kernel(node, source),
             dtype=source.quant.dtype,
+            delegated=not isinstance(node, ir.ConvTranspose2d) or node.delegated,
         ),
     )
     result = fit.fit(curve, acc_lo, acc_hi, tensors[target.name].shift)
@@ -127,8 +133,6 @@ def _weighted(
     conv = node if isinstance(node, (ir.Conv2d, ir.ConvTranspose2d)) else None
     windows = out_h * out_w * weights.shape[1] * weights.shape[2]
     if isinstance(node, ir.ConvTranspose2d):
-        if min(node.stride[0], out_h) * min(node.stride[1], out_w) > phases.MOST:
-            raise IntactError(f"stride {node.stride} makes more than {phases.MOST} jobs; smaller strides are accepted")
         windows = _met(node, 0, out_h) * _met(node, 1, out_w)
     return QLayer(
         name=node.name,
@@ -173,19 +177,19 @@ def _transposed_bounds(
 
 def _met(node: ir.ConvTranspose2d, axis: int, size: int) -> int:
     """Taps that a transposed convolution's output positions meet along one axis, all `size` of them together."""
-    places = np.arange(size)[:, None] + node.padding[2 * axis]
-    taps = np.arange(node.weights.codes.shape[1 + axis]) * node.dilation[axis]
-    return int(((places - taps) % node.stride[axis] == 0).sum())
+    taps = np.arange(node.weights.codes.shape[1 + axis]) * node.dilation[axis] - node.padding[2 * axis]
+    first = taps % node.stride[axis]  # the first position that would meet the tap, were it on the map
+    return int(np.maximum(0, (size - 1 - first) // node.stride[axis] + 1).sum())
 
 
 def _kernel(
     node: ir.Conv2d | ir.ConvTranspose2d | ir.Linear, source: ir.Tensor
-) -> Literal["conv", "depthwise", "linear"]:
+) -> Literal["conv", "depthwise", "linear", "transposed"]:
     """Which of a runtime's kernels computes a weighted layer."""
     if isinstance(node, ir.Linear):
         return "linear"
     if isinstance(node, ir.ConvTranspose2d):
-        return "conv"  # no runtime has a depthwise one
+        return "transposed"
     return "depthwise" if node.groups == source.shape[2] and node.weights.codes.shape[3] == 1 else "conv"
 
 

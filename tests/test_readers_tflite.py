@@ -9,7 +9,7 @@ import pytest
 
 from pyexport import readers
 from pyexport.errors import IntactError
-from tests.tflite_nets import CASES, Net, padded, softmax
+from tests.tflite_nets import CASES, Net, padded, softmax, transposed
 from tests.tflite_writer import Model
 
 
@@ -32,6 +32,18 @@ def test_unsupported_operator_is_named(tmp_path: Path) -> None:
     net.ends(source, net.op(100, [source], net.act(4, 4, 2)))
     text = refusal(net.data, tmp_path)
     assert "layer 'mirror_pad_0'" in text and "MIRROR_PAD is not" in text
+
+
+def test_transposed_shapes_are_checked(tmp_path: Path) -> None:
+    assert not refusal(transposed(0, "int8").data, tmp_path)
+    assert "a convolution back would give 6" in refusal(transposed(0, "int8", output=(11, 8)).data, tmp_path)
+    assert "a convolution back" in refusal(transposed(0, "int8", output=(13, 9), same=False).data, tmp_path)
+    net = transposed(0, "int8")
+    net.tensors[1] = {**net.tensors[1], 0: np.array([5, 3, 6, 3], np.int32)}
+    assert "do not take 6 channels" in refusal(net.data, tmp_path)
+    net = transposed(0, "int8")
+    net.tensors[3] = {**net.tensors[3], 0: np.array([1, 10, 9, 5], np.int32)}
+    assert "is to have the shape [1, 10, 8, 5]" in refusal(net.data, tmp_path)
 
 
 def test_float_model_is_refused(tmp_path: Path) -> None:

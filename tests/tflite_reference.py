@@ -12,7 +12,7 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -99,7 +99,8 @@ def _weighted(graph: ir.Graph, node: ir.Conv2d | ir.ConvTranspose2d | ir.Linear,
         runtimes.Layer(
             source.quant.scale, weights.scale, target.quant.scale, target.quant.zero_point, *node.clamp, weights.bias,
             weights.bias_is_integer, weights.per_channel,
-            "depthwise" if depthwise else "linear" if isinstance(node, ir.Linear) else "conv", source.quant.dtype,
+            _kernel(node, depthwise), source.quant.dtype,
+            not isinstance(node, ir.ConvTranspose2d) or node.delegated,
         ),
     )  # fmt: skip
     w = weights.codes.astype(np.float64) - weights.zero_point.reshape(-1, 1, 1, 1)
@@ -121,6 +122,14 @@ def _weighted(graph: ir.Graph, node: ir.Conv2d | ir.ConvTranspose2d | ir.Linear,
                 acc += np.einsum("nhwgi,goi->nhwgo", split[:, :, :, i, j], w[:, i, j].reshape(groups, each, per_group))
             acc = acc.reshape(*taps.shape[:3], -1)
     return curve(acc.astype(np.int64), np.arange(len(w)))
+
+
+def _kernel(
+    node: ir.Conv2d | ir.ConvTranspose2d | ir.Linear, depthwise: bool
+) -> Literal["conv", "depthwise", "linear", "transposed"]:
+    if isinstance(node, ir.Linear):
+        return "linear"
+    return "transposed" if isinstance(node, ir.ConvTranspose2d) else "depthwise" if depthwise else "conv"
 
 
 def _spread_out(

@@ -133,16 +133,21 @@ def _transposed(context: Context, operator: Operator) -> Value:
         )
     if mode not in (SAME, VALID):
         context.fail(f"padding {mode} is neither SAME nor VALID")
-    before = [0, 0]
-    if mode == SAME:
-        before = [max((-(-n // s) - 1) * s + k - n, 0) // 2 for n, s, k in zip(shape[1:3], stride, kernel, strict=True)]
-    height, width = ir.transposed_shape(source.shape, kernel, stride, (before[0], 0, before[1], 0), (1, 1))
-    padding = before[0], height - shape[1], before[1], width - shape[2]
+    padding: list[int] = []
+    for n, size, s, k in zip(source.shape[:2], shape[1:3], stride, kernel, strict=True):
+        back = -(-size // s) if mode == SAME else (size - k) // s + 1
+        if n != back:
+            context.fail(f"makes {shape[1:3]} of a map of {source.shape[:2]}; a convolution back would give {back}")
+        before = max((n - 1) * s + k - size, 0) // 2 if mode == SAME else 0
+        padding += [before, (n - 1) * s + k - size - before]
+    # XNNPACK leaves it to TFLite where SAME would have to cut less than nothing
+    delegated = mode == VALID or (kernel[0] >= stride[0] and kernel[1] >= stride[1])
     codes = context.constant(operator, 1).astype(np.int16)
     weights = _weights(context, operator, codes, info, 0, 3)
     clamp = context.limits(context.quant(target), operator.integer(3, "b"))
     name = operator.layer
-    node = ir.ConvTranspose2d(name, (source.name,), name, weights, stride, padding, (1, 1), 1, clamp)
+    pads = padding[0], padding[1], padding[2], padding[3]
+    node = ir.ConvTranspose2d(name, (source.name,), name, weights, stride, pads, (1, 1), 1, clamp, delegated)
     return context.add(node, target)
 
 
