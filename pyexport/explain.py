@@ -66,7 +66,7 @@ def explain(network: Network, name: str, inputs: npt.NDArray[np.int64] | None) -
     lines.append(f"Output (h, w, c) = ({y}, {x}, {channel}).")
     lines.append("")
     if layer.weights is not None:
-        lines += _weights(layer, source, target, place)
+        lines += _weights(layer, source, target, (y, x, channel))
     if layer.operands:
         lines += _side_by_side(layer, network, (y, x, channel), int(acc[y, x, channel]))
         return "\n".join(lines)
