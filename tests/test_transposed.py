@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -74,9 +73,11 @@ SHAPES: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize("sim", list(ARRAYS))
-@pytest.mark.parametrize("name", list(SHAPES))
-def test_on_the_verilog(name: str, sim: str) -> None:
+ON_ICARUS = ("3x3", "kernel below stride", "output padding", "dilation that shares a factor", "groups", "wide weights")
+
+
+@pytest.mark.parametrize(("sim", "name"), [("verilator", n) for n in SHAPES] + [("icarus", n) for n in ON_ICARUS])
+def test_on_the_verilog(sim: str, name: str) -> None:
     """Every code and cycle; the Verilator build is one for all shapes."""
     if reason := simulator_missing(sim):
         pytest.skip(reason)
@@ -88,16 +89,15 @@ def test_on_the_verilog(name: str, sim: str) -> None:
 
 @pytest.mark.parametrize("kernel", [3, 4])
 def test_throughput(kernel: int) -> None:
-    """Stride 2 on an 8x8 array, 32 channels to 32, 16x16 to 32x32: no cycle goes to a tap that is not there."""
+    """Stride 2 on an 8x8 array, 32 channels to 32, 8x8 to 16x16: no cycle goes to a tap that is not there."""
     if reason := simulator_missing("verilator"):
         pytest.skip(reason)
-    padding = (1, kernel - 3, 1, kernel - 3)
-    whole = graph((16, 16, 32), 32, (kernel, kernel), (2, 2), (1, padding[1] or 0, 1, padding[3] or 0))
-    config = replace(ARRAYS["verilator"], act_depth=8192)
-    prepared = prepare(whole, config, 1, fixed_depths=True)
+    whole = graph((8, 8, 32), 32, (kernel, kernel), (2, 2), (1, kernel - 3, 1, kernel - 3))
+    prepared = prepare(whole, ARRAYS["verilator"], 1, fixed_depths=True)
     result = simulated("verilator", prepared, f"transposed_throughput_{kernel}")
     assert_equal(prepared, result)
     macs = prepared.network.macs
+    assert macs == (16 // 2 * kernel) ** 2 * 32 * 32
     print(f"{kernel}x{kernel}: {macs} MACs in {result.cycles[0]} cycles: {macs / 64 / result.cycles[0]:.4f}")
     assert macs / 64 / result.cycles[0] > 0.99
 
@@ -214,22 +214,27 @@ TORCH: dict[str, dict[str, Any]] = {
 def test_torch_gives_the_same_codes(name: str, engine: str) -> None:
     """Full-range random codes through torch's quantised module.
 
-    Left out is a shape that fbgemm answers with other weights than it was given (torch 2.13): 2 rows of up to 6 taps,
-    stride up to 2, no padding, dilation or groups, channels in eights.
+    Left out is what torch 2.13 itself gets wrong, by many codes: with fbgemm kernels of 2 rows of up to 6 taps, stride
+    up to 2, no padding, dilation or groups, channels in eights; with oneDNN more or fewer outputs than inputs.
     """
     torch = pytest.importorskip("torch", reason="torch is what the codes are compared with")
+    from tests.torch_nets import VNNI
+
+    if not VNNI:
+        pytest.skip("without VNNI torch's own int8 kernels saturate")
     if engine not in torch.backends.quantized.supported_engines:
         pytest.skip(f"torch has no {engine} here")
     kind = {"kernel": (3, 3), "stride": (2, 2), "padding": (1, 1), "extra": (1, 1), "dilation": (1, 1), "groups": 1}
     kind |= {"inputs": 8, "outputs": 8, "bias": True, "powers": False} | TORCH[name]
     if engine == "onednn":
-        kind["extra"] = (0, 0)  # it takes no other
+        kind |= {"extra": (0, 0), "outputs": kind["inputs"]}  # it takes no other output padding
     compared = inside = 0
     before = torch.backends.quantized.engine
     try:
         torch.backends.quantized.engine = engine
         for seed in range(3):
-            given, expected = _torch_codes(torch, engine, seed, **kind)
+            given, expected, proved = _torch_codes(torch, engine, seed, **kind)
+            assert proved or engine == "onednn", "oneDNN alone adds the zero point before it rounds"
             assert np.array_equal(given, expected), f"{int((given != expected).sum())} of {given.size} codes differ"
             compared, inside = compared + given.size, inside + int(((given > 0) & (given < 255)).sum())
     finally:
@@ -238,8 +243,10 @@ def test_torch_gives_the_same_codes(name: str, engine: str) -> None:
     print(f"{engine} {name}: {compared} codes")
 
 
-def _torch_codes(torch: Any, engine: str, seed: int, **kind: Any) -> tuple[Any, Any]:
-    """The golden model's and torch's codes (N, C, H, W) of one module with random weights. powers: scales 2^n."""
+def _torch_codes(torch: Any, engine: str, seed: int, **kind: Any) -> tuple[Any, Any, bool]:
+    """The golden model's and torch's codes (N, C, H, W) of one module with random weights, and whether they are proved
+    equal on every accumulator. powers: scales are powers of two.
+    """
     rng, groups, inputs, outputs = np.random.default_rng(seed), kind["groups"], kind["inputs"], kind["outputs"]
     stride, (top, left), (down, right) = kind["stride"], kind["padding"], kind["extra"]
     module = torch.ao.nn.quantized.ConvTranspose2d(
@@ -276,6 +283,6 @@ def _torch_codes(torch: Any, engine: str, seed: int, **kind: Any) -> tuple[Any, 
     ends = [ir.Port(n, a.shape[1:], (1, 2, 0)) for n, a in (("x", x), ("y", expected))]
     whole = ir.check(ir.Graph("up", "test", engine, tensors, (node,), ends[0], ends[1]), "up")
     network = quantise.quantise(whole)
-    assert not any(values.size for values in network.layers[0].differing)
+    proved = not any(values.size for values in network.layers[0].differing)
     got = golden.run(network, (whole.input.to_hwc(x.astype(np.int64)) - 128).astype(np.int8))["y"]
-    return whole.output.from_hwc(got.astype(np.int64) + 128), expected
+    return whole.output.from_hwc(got.astype(np.int64) + 128), expected, proved
