@@ -46,6 +46,22 @@ def test_transposed_shapes_are_checked(tmp_path: Path) -> None:
     assert "is to have the shape [1, 10, 8, 5]" in refusal(net.data, tmp_path)
 
 
+def test_shapes_are_no_activations(tmp_path: Path) -> None:
+    net = transposed(0, "int8", open_batch=True)
+    number = next(
+        i for i, info in enumerate(net.tensors) if info[1].value == 2 and info[0].size == 0 and not info[2].value
+    )
+    assert not refusal(net.data, tmp_path)
+    net.ends(net.inputs[0], net.op(19, [number], net.act(1, scale=0.1)))
+    assert "is a shape, not an activation" in refusal(net.data, tmp_path)
+    net = transposed(0, "int8", open_batch=True)
+    net.operators[1] = {**net.operators[1], 1: np.array([net.inputs[0], *net.operators[1][1][1:]], np.int32)}
+    assert "layer 'strided_slice_1': input 0 must be a constant" in refusal(net.data, tmp_path)
+    net = transposed(0, "int8", open_batch=True)
+    net.operators[2] = {**net.operators[2], 1: np.array([net.operators[0][2][0]] * 4, np.int32)}
+    assert "packs lists" in refusal(net.data, tmp_path)
+
+
 def test_float_model_is_refused(tmp_path: Path) -> None:
     model = Model()
     a, b = model.tensor((1, 4), "float32"), model.tensor((1, 4), "float32")

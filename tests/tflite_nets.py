@@ -102,6 +102,12 @@ def transposed(seed: int, dtype: str, **kind: Any) -> Net:
     source = net.act(height, width, channels)
     weights = net.weights((out, kh, kw, channels), dtype == "int8" and kind.get("per_channel", True))
     shape = net.tensor((4,), "int32", data=np.array([1, out_h, out_w, out]))
+    if kind.get("open_batch"):  # the batch from SHAPE and STRIDED_SLICE, the rest constants
+        zero, one, *sizes = (net.tensor(s, "int32", data=np.array(n)) for s, n in [((1,), 0), ((1,), 1)]
+                             + [((), n) for n in (out_h, out_w, out)])  # fmt: skip
+        batch = net.op(77, [source], net.tensor((4,), "int32"), (55, {0: byte(2)}))
+        first = net.op(45, [batch, zero, one, one], net.tensor((), "int32"), (32, {4: i32(1)}))
+        shape = net.op(83, [first, *sizes], net.tensor((4,), "int32"), (59, {0: i32(4)}))
     options = (49, {0: byte(SAME if same else VALID), 1: i32(sw), 2: i32(sh), 3: byte(kind.get("act", 0))})
     result = net.act(out_h, out_w, out, scale=float(0.02 * np.sqrt(kh * kw * channels / sh / sw)))
     inputs = [shape, weights, source]
@@ -119,6 +125,7 @@ TRANSPOSED: dict[str, dict[str, Any]] = {
     "odd output": {"output": (9, 7), "kernel": (4, 3)},
     "output padding": {"same": False, "output": (12, 10)},
     "stride 1": {"stride": (1, 1), "act": 1},
+    "open batch": {"open_batch": True},
     "same, kernel below stride": {"stride": (3, 2), "kernel": (2, 1)},
     "same, one side below stride": {"stride": (3, 1), "kernel": (2, 4)},
     "relu6": {"kernel": (5, 3), "act": 3, "shape": (3, 3, 9, 8)},
@@ -126,7 +133,7 @@ TRANSPOSED: dict[str, dict[str, Any]] = {
 
 
 # which XNNPACK leaves to a kernel that rounds uint8 codes by their place
-NOT_UINT8 = ("same, kernel below stride", "same, one side below stride")
+NOT_UINT8 = ("open batch", "same, kernel below stride", "same, one side below stride")
 
 
 def linear(seed: int, dtype: str, per_channel: bool = False, flatten: bool = False, act: int = 0) -> Net:

@@ -140,8 +140,10 @@ def _transposed(context: Context, operator: Operator) -> Value:
             context.fail(f"makes {shape[1:3]} of a map of {source.shape[:2]}; a convolution back would give {back}")
         before = max((n - 1) * s + k - size, 0) // 2 if mode == SAME else 0
         padding += [before, (n - 1) * s + k - size - before]
-    # XNNPACK leaves it to TFLite where SAME would have to cut less than nothing
-    delegated = mode == VALID or (kernel[0] >= stride[0] and kernel[1] >= stride[1])
+    # XNNPACK leaves it to TFLite where the shape is no constant, and where SAME would have to cut less than nothing
+    stored = context.info(operator, 0)
+    fits = mode == VALID or (kernel[0] >= stride[0] and kernel[1] >= stride[1])
+    delegated = fits and stored is not None and stored.constant
     codes = context.constant(operator, 1).astype(np.int16)
     weights = _weights(context, operator, codes, info, 0, 3)
     clamp = context.limits(context.quant(target), operator.integer(3, "b"))

@@ -160,7 +160,8 @@ def _transposed_alone(name: str, layer: Layer) -> Curve:
     if layer.dtype == "uint8":
         raise IntactError(
             f"{name} has no delegate for this uint8 transposed convolution, and TFLite's own kernel rounds the last "
-            "codes of its output unlike the rest; use int8, a kernel no smaller than the stride, or --match tflite-ref"
+            "codes of its output unlike the rest; use int8, a fixed batch and a kernel no smaller than the stride, or "
+            "--match tflite-ref"
         )
     return _fixed_point(name, layer, two_roundings=True, away_from_zero=True)
 
