@@ -124,8 +124,8 @@ def _weighted(
             bias_is_integer=stored.bias_is_integer,
             per_channel=stored.per_channel,
             op=_kernel(node, source),
-            dtype=source.quant.dtype,
             delegated=not isinstance(node, ir.ConvTranspose2d) or node.delegated,
+            dtype=source.quant.dtype,
         ),
     )
     result = fit.fit(curve, acc_lo, acc_hi, tensors[target.name].shift)

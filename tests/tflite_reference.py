@@ -99,8 +99,7 @@ def _weighted(graph: ir.Graph, node: ir.Conv2d | ir.ConvTranspose2d | ir.Linear,
         runtimes.Layer(
             source.quant.scale, weights.scale, target.quant.scale, target.quant.zero_point, *node.clamp, weights.bias,
             weights.bias_is_integer, weights.per_channel,
-            _kernel(node, depthwise), source.quant.dtype,
-            not isinstance(node, ir.ConvTranspose2d) or node.delegated,
+            _kernel(node, depthwise), not isinstance(node, ir.ConvTranspose2d) or node.delegated, source.quant.dtype,
         ),
     )  # fmt: skip
     w = weights.codes.astype(np.float64) - weights.zero_point.reshape(-1, 1, 1, 1)

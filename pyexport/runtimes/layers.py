@@ -27,7 +27,8 @@ class Layer:
     sx, sy: float32 input and output scales.  zy, lo, hi: output zero point and clamp in the source's code type.
     sw: float32 (C,).  bias: float64 (C,), real values (float32 values) or, with bias_is_integer, codes at sx * sw.
     per_channel: whether the source stored one weight scale per channel.  op: which kernel, where a runtime has several.
-    dtype: the activations' code type.  delegated: whether TFLite's delegate takes the layer (ir.ConvTranspose2d).
+    delegated: whether TFLite's delegate takes the layer (ir.ConvTranspose2d).
+    dtype: the activations' code type.
     """
 
     sx: np.float32
@@ -40,8 +41,8 @@ class Layer:
     bias_is_integer: bool = False
     per_channel: bool = True
     op: Literal["conv", "depthwise", "linear", "transposed"] = "conv"
-    dtype: str = "int8"
     delegated: bool = True
+    dtype: str = "int8"
 
 
 def _float_bias(layer: Layer) -> F64Array:
