@@ -21,7 +21,7 @@ ENGINES = ("fbgemm", "onednn", "qnnpack")
 SCALAR = "-scalar"
 RUNTIMES = (*ENGINES, *(name + SCALAR for name in ENGINES))
 LANES = 64  # codes in a vector on a CPU with AVX-512; what is left of 64 is all that is left of AVX2's 32, and more
-CONCAT_LANES = 16  # a concatenation's kernel takes a pixel's channels in vectors of float32
+CONCAT_LANES = 8  # channels of a pixel that a concatenation's kernel takes at once
 OWN_TABLES = ("logistic", "tanh", "hard_sigmoid", "hard_swish")  # that qnnpack computes itself
 ONE = np.float32(1)
 
@@ -45,7 +45,7 @@ def parts(node: Add | Lookup, runtime: str, shape: tuple[int, int, int]) -> list
     everything = np.arange(channels)
     whole = [Part(runtime, everything)]
     own = runtime == "qnnpack" and (isinstance(node, Add) or node.function in OWN_TABLES)
-    if runtime not in ENGINES or own or not node.arithmetic:
+    if runtime not in ENGINES or own or not node.arithmetic.startswith("torch-"):
         return whole
     if node.arithmetic == "torch-mixed":
         return [Part(runtime + SCALAR, everything)]
@@ -123,6 +123,8 @@ def multiply_table(a: Quant, b: Quant, out: Quant, runtime: str, limits: tuple[i
 
 def unary_table(node: Lookup, source: Quant, out: Quant, runtime: str) -> IntArray:
     """Codes of a function of each code, int64 (256,)."""
+    if node.arithmetic == "pt2e":  # an exported graph's quantiser, Eq. 33
+        return _quantised(_real(source, False), out, False)
     if node.function == "requantise" and node.arithmetic != "torch-concat":
         # torch's own quantiser, Eq. 31, for every code alike
         wide = fma32(_real(source, False), np.asarray(ONE / out.scale), np.asarray(np.float32(out.zero_point)))
@@ -153,7 +155,7 @@ def _functions(alpha: np.float32, scalar: bool) -> dict[str, Callable[[F32Array]
         return np.asarray(ONE / (ONE + power), np.float32)
 
     def hard(x: F32Array) -> F32Array:
-        return np.minimum(np.maximum(x + three, zero), six)
+        return np.asarray(np.minimum(np.maximum(x + three, zero), six), np.float32)
 
     return {
         "requantise": lambda x: x,
@@ -168,7 +170,7 @@ def _functions(alpha: np.float32, scalar: bool) -> dict[str, Callable[[F32Array]
 
 def _qnnpack_table(node: Lookup, source: Quant, out: Quant) -> IntArray:
     """qnnpack's own tables: sigmoid, tanh and hard sigmoid have fixed output scales, powers of two (Eq. 49)."""
-    if node.function == "logistic" and (out.scale, out.zero_point) != (2.0**-8, 0):
+    if node.function == "logistic" and (float(out.scale), out.zero_point) != (2.0**-8, 0):
         raise IntactError(f"qnnpack itself refuses a sigmoid of scale {out.scale}, zero point {out.zero_point}")
     x = _real(source, False)
     function = _functions(np.float32(node.alpha), False)[node.function]
