@@ -159,6 +159,8 @@ def _kernel(node: ir.Conv2d | ir.Linear, source: ir.Tensor) -> Literal["conv", "
 
 def _average(node: ir.AvgPool2d, runtime: str, tensors: dict[str, QTensor]) -> QLayer:
     source, target = tensors[node.inputs[0]], tensors[node.output]
+    if runtime == "qnnpack" and node.arithmetic.startswith("torch"):  # it divides by the kernel's size, come what may
+        node = replace(node, count_include_pad=True, divisor=None)
     whole = node.kernel[0] * node.kernel[1]
     if not any(node.padding) or node.count_include_pad or node.divisor is not None:
         result = _average_fit(node, runtime, source, target, whole)
