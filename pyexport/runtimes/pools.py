@@ -45,7 +45,7 @@ def pool_curve(name: str, n: int, channels: int, z: int, lo: int, hi: int, scale
     """The formula of runtime kernel `name` for windows with divisor n over `channels` channels (C,).
 
     torch-contiguous, torch-channels-last: avg_pool2d by memory format (-avx2: on a CPU without AVX-512).
-    torch-adaptive-*: adaptive_avg_pool2d. torch-mean: mean over H and W of a contiguous tensor. qnnpack: all of these on
+    torch-adaptive-*: adaptive_avg_pool2d. torch-mean: mean over H and W of a contiguous tensor. qnnpack: all these on
     torch's engine qnnpack, which takes s / (s * n), s the scale, for 1/n. tflite: AVERAGE_POOL_2D of every TFLite
     runtime. exact: RNE(d / n) + z; exact-up, exact-away: half up, half away from zero.
     z, lo, hi: zero point and clamp in the source's code type.
