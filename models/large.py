@@ -1,6 +1,6 @@
-"""Large networks with random weights, statically quantised by torch: do they export, and match through the golden model?
+"""Large networks with random weights, statically quantised by torch: do they export, and does the golden model match?
 
-    python -m models.quantizers.large [folder] [--engine fbgemm|qnnpack] [--images N]
+    python -m models.large [folder] [--engine fbgemm|qnnpack] [--images N]
 
 MobileNetV2, ResNet-18 and ResNet-50 in the shapes of their papers, eager and FX, on 64x64 inputs. Batch normalisation
 gets running statistics of the data, so that activations keep to a sensible range as in a trained network. Prints, for
@@ -28,9 +28,9 @@ from pyexport import quantise, readers, verify
 SIZE, CLASSES = 64, 1000
 
 
-def conv_bn(inputs: int, outputs: int, kernel: int, stride: int = 1, groups: int = 1, relu: Any = None) -> nn.Sequential:
-    layers = [nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, groups=groups, bias=False), nn.BatchNorm2d(outputs)]
-    return nn.Sequential(*layers, *([relu()] if relu else []))
+def conv_bn(inputs: int, outputs: int, kernel: int, stride: int = 1, groups: int = 1, relu: bool = False) -> nn.Module:
+    conv = nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, groups=groups, bias=False)
+    return nn.Sequential(conv, nn.BatchNorm2d(outputs), *([nn.ReLU()] if relu else []))
 
 
 class Inverted(nn.Module):
@@ -39,8 +39,8 @@ class Inverted(nn.Module):
     def __init__(self, inputs: int, outputs: int, stride: int, widen: int) -> None:
         super().__init__()
         wide = inputs * widen
-        parts = [conv_bn(inputs, wide, 1, relu=nn.ReLU)] if widen != 1 else []
-        parts += [conv_bn(wide, wide, 3, stride, wide, nn.ReLU), conv_bn(wide, outputs, 1)]
+        parts = [conv_bn(inputs, wide, 1, relu=True)] if widen != 1 else []
+        parts += [conv_bn(wide, wide, 3, stride, wide, True), conv_bn(wide, outputs, 1)]
         self.body = nn.Sequential(*parts)
         self.skip = stride == 1 and inputs == outputs
         self.sum = nn.quantized.FloatFunctional()
@@ -57,8 +57,8 @@ class Residual(nn.Module):
         sizes, parts = [inputs, *widths], []
         at = kernels.index(3)  # the stride stands at the first 3x3
         for i, kernel in enumerate(kernels):
-            relu = nn.ReLU if i < len(kernels) - 1 else None
-            parts.append(conv_bn(sizes[i], sizes[i + 1], kernel, stride if i == at else 1, relu=relu))
+            last = i == len(kernels) - 1
+            parts.append(conv_bn(sizes[i], sizes[i + 1], kernel, stride if i == at else 1, relu=not last))
         self.body = nn.Sequential(*parts)
         same = stride == 1 and inputs == widths[-1]
         self.skip: nn.Module = nn.Identity() if same else conv_bn(inputs, widths[-1], 1, stride)
@@ -81,18 +81,18 @@ class Net(nn.Module):
 
 
 def mobilenet_v2() -> Net:
-    layers: list[nn.Module] = [conv_bn(3, 32, 3, 2, relu=nn.ReLU)]
+    layers: list[nn.Module] = [conv_bn(3, 32, 3, 2, relu=True)]
     inputs = 32
     stages = [(1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1)]
     for widen, outputs, count, stride in stages:
         for i in range(count):
             layers.append(Inverted(inputs, outputs, stride if i == 0 else 1, widen))
             inputs = outputs
-    return Net(nn.Sequential(*layers, conv_bn(320, 1280, 1, relu=nn.ReLU)), 1280)
+    return Net(nn.Sequential(*layers, conv_bn(320, 1280, 1, relu=True)), 1280)
 
 
 def resnet(counts: list[int], bottleneck: bool) -> Net:
-    layers: list[nn.Module] = [conv_bn(3, 64, 7, 2, relu=nn.ReLU), nn.MaxPool2d(3, 2, 1)]
+    layers: list[nn.Module] = [conv_bn(3, 64, 7, 2, relu=True), nn.MaxPool2d(3, 2, 1)]
     inputs = 64
     for stage, count in enumerate(counts):
         width = 64 << stage
