@@ -292,11 +292,12 @@ def _add(node: ir.Add, runtime: str, tensors: dict[str, QTensor]) -> QLayer:
     table = runtimes.add_table(a.quant, b.quant, out.quant, first.kernel, node.clamp, node.sign) + out.shift
     codes = np.arange(-128, 128)
     scales = float(a.quant.scale), float(b.quant.scale), float(out.quant.scale)
-    found = fit_add.fit_add(table, codes - a.zero_point, codes - b.zero_point, scales, out.zero_point, node.sign)
+    sides, z = (codes - a.zero_point, codes - b.zero_point), out.zero_point
+    found = fit_add.fit_add(table, *sides, scales, z, node.sign, (z, out.shift))
     channels = out.shape[2]
     requant = fit_add.spread(found.requant, channels)
     differing = [found.differing] * channels
-    v = (codes[:, None] - a.zero_point) * found.factors[0] + (codes[None, :] - b.zero_point) * found.factors[1]
+    v = sides[0][:, None] * found.factors[0] + sides[1][None, :] * found.factors[1]
     for part in others:
         other = runtimes.add_table(a.quant, b.quant, out.quant, part.kernel, node.clamp, node.sign) + out.shift
         for channel in part.channels:

@@ -41,7 +41,7 @@ def quants(count: int, seed: int = 0) -> Iterator[tuple[Quant, Quant, Quant]]:
         yield a, b, c
 
 
-def tensor(codes: Codes, quant: Quant) -> Any:
+def tensor(codes: npt.NDArray[Any], quant: Quant) -> Any:
     real = torch.from_numpy((codes - quant.zero_point).astype(np.float32) * quant.scale)
     return torch.quantize_per_tensor(real, float(quant.scale), quant.zero_point, torch.quint8)
 

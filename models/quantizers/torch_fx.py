@@ -106,9 +106,9 @@ def build(folder: Path) -> list[Built]:
     images, test, labels, test_labels = common.digits()
     # qnnpack's own ReLU6 mixes up the axes of a convolution's output, so it gets ReLU
     residual, depthwise, six, two = Residual(), Depthwise(nn.ReLU), Depthwise(nn.ReLU6), Two()
-    for net in (residual, depthwise, six, two):
-        common.train(net, images, labels, EPOCHS)
-    cases = [
+    for untrained in (residual, depthwise, six, two):
+        common.train(untrained, images, labels, EPOCHS)
+    cases: list[tuple[str, nn.Module, str, nn.Module, bool]] = [
         ("PTQ: residual, concat, adaptive pool", residual, "fbgemm", static(residual, images, "fbgemm"), True),
         (
             "QAT: residual, concat, adaptive pool",
