@@ -8,11 +8,12 @@ coarse (exact ties that the runtime's fixed point breaks either way) it is three
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from pyexport.arith import FRACTION, IntArray, Requant, check, requantise
+from pyexport.arith import EXC_V_BITS, FRACTION, IntArray, Requant, check, requantise
 from pyexport.errors import IntactError
 
 LARGEST = {2: 127 * 256 + 127, 3: 1 << 22}  # by digits: all are int8, and v fits int32
@@ -20,6 +21,8 @@ SMALLEST = 4096  # factors below this leave too few steps between two pairs
 TRIED = 100  # pairs of factors of either size, those that come closest to the ratio of the scales first
 SAMPLED = 40_000  # factors of three digits that are looked at
 LEAST_RATIO, MOST_RATIO = 2.0**-12, 2.0**6  # of an operand's scale to the sum's: the multiplier stays legal
+EXACT = 8  # pairs of factors that are tried with half to even
+SMALL = -1e-4  # codes: how much too little room may leave one value of v for the exception
 SLOPES = 48  # steps of the search for the multiplier
 
 
@@ -32,11 +35,16 @@ class AddFit:
     differing: IntArray
 
 
-def fit_add(table: IntArray, a: IntArray, b: IntArray, scales: tuple[float, float, float], z: int, sign: int) -> AddFit:
+def fit_add(
+    table: IntArray, a: IntArray, b: IntArray, scales: tuple[float, float, float], z: int, sign: int,
+    frames: tuple[int, ...] = (),
+) -> AddFit:  # fmt: skip
     """Factors and constants that reproduce `table`.
 
     table: on-chip codes, int64 (256, 256), [index of a's code, index of b's].  a, b: code - zero point of each index,
     int64 (256,).  scales: of a, b and the sum.  z: the sum's zero point on chip.  sign: 1 for a + b, -1 for a - b.
+    frames: codes on chip from which the runtime's ties may count as even, if it rounds half to even: its zero point, or
+    0 where it adds that before rounding.
     Raises IntactError for scales of which one drowns the other.
     """
     ratios = scales[0] / scales[2], scales[1] / scales[2]
@@ -46,19 +54,65 @@ def fit_add(table: IntArray, a: IntArray, b: IntArray, scales: tuple[float, floa
             f"{LEAST_RATIO:g}..{MOST_RATIO:g}; re-calibrate the model"
         )
     best: AddFit | None = None
-    pairs = [*_factors(scales[0], scales[1], 2), *_rounded(scales), *_factors(scales[0], scales[1], 3)]
-    for pa, pb in pairs:
+    for (pa, pb), even in _candidates(scales, frames):
         v = a[:, None] * pa + b[None, :] * (sign * pb)
-        requant, width = _constants(v, table, scales[0] / scales[2] / pa if pa else scales[1] / scales[2] / pb, z)
-        if best is not None and width <= 0:
-            continue
+        slope = scales[0] / scales[2] / pa if pa else scales[1] / scales[2] / pb
+        if even is None:
+            requant, room = _constants(v, table, slope, z)
+            if best is not None and room <= SMALL:
+                continue
+        else:
+            requant = _half_even(table, slope, z, even)
         differing = np.unique(v[requantise(v[..., None], requant)[..., 0] != table])
+        if differing.size == 1:
+            requant, differing = _corrected(requant, v, table, int(differing[0]))
         if best is None or differing.size < best.differing.size:
             best = AddFit((pa, sign * pb), requant, differing)
         if not differing.size:
             break
     assert best is not None
     return best
+
+
+def _candidates(
+    scales: tuple[float, float, float], frames: tuple[int, ...]
+) -> Iterator[tuple[tuple[int, int], int | None]]:
+    """Factors, and the code from which ties count as even (None: ties go where there is most room)."""
+    two, three = _factors(scales[0], scales[1], 2), _factors(scales[0], scales[1], 3)
+    for frame in frames:
+        yield two[0], frame
+    for pair in [*two, *_rounded(scales)]:
+        yield pair, None
+    for frame in frames:
+        for pair in three[:EXACT]:
+            yield pair, frame
+    for pair in three:
+        yield pair, None
+
+
+def _corrected(requant: Requant, v: IntArray, table: IntArray, value: int) -> tuple[Requant, IntArray]:
+    """The exception takes the one value of v whose code is wrong, if it is wrong by one; what is left."""
+    wanted, (given,) = np.unique(table[v == value]), requantise(np.array([value]), requant)
+    limit = 1 << (EXC_V_BITS - 1)
+    if wanted.size > 1 or abs(int(wanted[0]) - int(given)) > 1 or not -limit <= value < limit:
+        return requant, np.array([value], np.int64)
+    corrected = check(replace(requant, exc_v=_one(value), exc_d=_one(int(wanted[0] - given))))
+    return corrected, np.unique(v[requantise(v[..., None], corrected)[..., 0] != table])
+
+
+def _half_even(table: IntArray, slope: float, z: int, frame: int) -> Requant:
+    """RNE(slope * v) + z, ties to the codes that are even from `frame`."""
+    mantissa, exponent = np.frexp(slope)
+    m, shift = int(np.rint(mantissa * 2.0**31)), 31 - int(exponent)
+    if m == 1 << 31:
+        m, shift = m >> 1, shift - 1
+    r, zero = (1 << (FRACTION - 1)) + ((z - frame) << FRACTION), _one(0)
+    low, high = int(table.min()), int(table.max())
+    return check(Requant(zero, _one(m), _one(shift), _one(r), zero, _one(1), zero, zero, frame, low, high))
+
+
+def _one(value: int) -> IntArray:
+    return np.array([value], np.int64)
 
 
 def _factors(scale_a: float, scale_b: float, size: int) -> list[tuple[int, int]]:
@@ -120,11 +174,8 @@ def _constants(v: IntArray, table: IntArray, slope: float, z: int) -> tuple[Requ
     r = int(np.rint(positive * 2.0**FRACTION))
     d = int(np.clip(np.rint(negative * 2.0**FRACTION) - r, -(1 << 23), (1 << 23) - 1))
 
-    def one(value: int) -> IntArray:
-        return np.array([value], np.int64)
-
-    zero = one(0)
-    requant = Requant(zero, one(m), one(shift), one(r), one(d), zero, zero, zero, z, low, high)
+    zero = _one(0)
+    requant = Requant(zero, _one(m), _one(shift), _one(r), _one(d), zero, zero, zero, z, low, high)
     return check(requant), room
 
 

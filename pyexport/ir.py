@@ -157,10 +157,14 @@ class Clamp(Node):
 
 @dataclass(frozen=True)
 class Add(Node):
-    """a + sign * b of two tensors of one shape, each with its own scale. sign: 1 or -1."""
+    """a + sign * b of two tensors of one shape, each with its own scale. sign: 1 or -1.
+
+    arithmetic: which of the source runtime's kernels rounds, where it has several (a name that `runtimes` knows).
+    """
 
     sign: int = 1
     clamp: tuple[int, int] = (0, 255)
+    arithmetic: str = ""
 
 
 @dataclass(frozen=True)
@@ -170,7 +174,7 @@ class Lookup(Node):
     function: a name that `runtimes` knows ("logistic", "tanh", "leaky_relu", "hard_swish", "requantise", or "add",
     "subtract", "multiply" with a constant); the table follows from it and the runtime to match.
     alpha: leaky_relu's slope.  constant: the other operand's code and quantisation.
-    constant_first: whether the constant is the left operand.
+    constant_first: whether the constant is the left operand.  arithmetic: as in Add.
     """
 
     function: str
@@ -178,6 +182,7 @@ class Lookup(Node):
     alpha: float = 0.0
     constant: tuple[int, Quant] | None = None
     constant_first: bool = False
+    arithmetic: str = ""
 
 
 @dataclass(frozen=True)
@@ -185,11 +190,13 @@ class Concat(Node):
     """The inputs side by side along `axis` (0, 1, 2: H, W, C).
 
     requantise: the Lookup function by which an input of another scale than the output's is changed first.
+    arithmetic: of that function, as in Add.
     """
 
     axis: int = 2
     clamp: tuple[int, int] = (0, 255)
     requantise: str = "requantise"
+    arithmetic: str = ""
 
 
 AnyNode = Conv2d | ConvTranspose2d | Linear | MaxPool2d | AvgPool2d | Clamp | Add | Lookup | Concat

@@ -53,7 +53,8 @@ def requantise_operands(graph: ir.Graph) -> ir.Graph:
                 if tensors[name].quant != out:
                     names[i] = f"{node.name}.operand{i}"
                     tensors[names[i]] = ir.Tensor(names[i], tensors[name].shape, out)
-                    nodes.append(ir.Lookup(names[i], (name,), names[i], node.requantise, out.range))
+                    change = ir.Lookup(names[i], (name,), names[i], node.requantise, out.range)
+                    nodes.append(replace(change, arithmetic=node.arithmetic))
             node = replace(node, inputs=tuple(names))
         nodes.append(node)
     return replace(graph, tensors=tensors, nodes=tuple(nodes))
@@ -195,6 +196,8 @@ def _kernel(
 
 def _average(node: ir.AvgPool2d, runtime: str, tensors: dict[str, QTensor]) -> QLayer:
     source, target = tensors[node.inputs[0]], tensors[node.output]
+    if runtime == "qnnpack" and node.arithmetic.startswith("torch"):  # it divides by the kernel's size, come what may
+        node = replace(node, count_include_pad=True, divisor=None)
     whole = node.kernel[0] * node.kernel[1]
     if not any(node.padding) or node.count_include_pad or node.divisor is not None:
         result = _average_fit(node, runtime, source, target, whole)
@@ -273,8 +276,14 @@ def _same(node: ir.AnyNode, target: QTensor) -> fit.FitResult:
 
 def _lookup(node: ir.Lookup, runtime: str, tensors: dict[str, QTensor]) -> QLayer:
     source, target = tensors[node.inputs[0]], tensors[node.output]
-    table = runtimes.lookup_table(node, source.quant, target.quant, runtime) + target.shift
+    first, *others = runtimes.parts(node, runtime, target.shape)
+    table = runtimes.lookup_table(node, source.quant, target.quant, first.kernel) + target.shift
     low, high = source.quant.range
+    differing = [np.zeros(0, np.int64)] * target.shape[2]
+    for part in others:
+        other = runtimes.lookup_table(node, source.quant, target.quant, part.kernel) + target.shift
+        for channel in part.channels:
+            differing[channel] = np.flatnonzero(other != table) - 128
     layer = _unit_layer(
         node,
         "lookup",
@@ -286,7 +295,7 @@ def _lookup(node: ir.Lookup, runtime: str, tensors: dict[str, QTensor]) -> QLaye
         True,
         _same(replace(node, clamp=(low, high)), source),
     )
-    return replace(layer, table=table.astype(np.int8))
+    return replace(layer, table=table.astype(np.int8), differing=tuple(differing))
 
 
 def _fuse_lookups(layers: list[QLayer], output: str) -> list[QLayer]:
@@ -299,7 +308,16 @@ def _fuse_lookups(layers: list[QLayer], output: str) -> list[QLayer]:
             first = found[before]
             if first.table is None and not first.operands:
                 name = f"{first.name}+{layer.name}"
-                found[before] = replace(first, name=name, output=layer.output, table=layer.table, rounded=first.output)
+                both = zip(first.differing, layer.differing, strict=True)
+                differing = tuple(own if len(own) else table for own, table in both)
+                found[before] = replace(
+                    first,
+                    name=name,
+                    output=layer.output,
+                    table=layer.table,
+                    rounded=first.output,
+                    differing=differing,
+                )
                 continue
         found.append(layer)
     return found
@@ -307,13 +325,21 @@ def _fuse_lookups(layers: list[QLayer], output: str) -> list[QLayer]:
 
 def _add(node: ir.Add, runtime: str, tensors: dict[str, QTensor]) -> QLayer:
     (a, b), out = [tensors[name] for name in node.inputs], tensors[node.output]
-    table = runtimes.add_table(a.quant, b.quant, out.quant, runtime, node.clamp, node.sign) + out.shift
+    first, *others = runtimes.parts(node, runtime, out.shape)
+    table = runtimes.add_table(a.quant, b.quant, out.quant, first.kernel, node.clamp, node.sign) + out.shift
     codes = np.arange(-128, 128)
     scales = float(a.quant.scale), float(b.quant.scale), float(out.quant.scale)
-    found = fit_add.fit_add(table, codes - a.zero_point, codes - b.zero_point, scales, out.zero_point, node.sign)
+    sides, z = (codes - a.zero_point, codes - b.zero_point), out.zero_point
+    found = fit_add.fit_add(table, *sides, scales, z, node.sign, (z, out.shift))
     channels = out.shape[2]
     requant = fit_add.spread(found.requant, channels)
-    result = fit.FitResult(requant, [found.differing] * channels, 0, 0)
+    differing = [found.differing] * channels
+    v = sides[0][:, None] * found.factors[0] + sides[1][None, :] * found.factors[1]
+    for part in others:
+        other = runtimes.add_table(a.quant, b.quant, out.quant, part.kernel, node.clamp, node.sign) + out.shift
+        for channel in part.channels:
+            differing[channel] = np.union1d(found.differing, v[other != table])
+    result = fit.FitResult(requant, differing, 0, 0)
     layer = _unit_layer(node, "add", tensors, (1, 1), (1, 1), (0, 0, 0, 0), (1, 1), False, result)
     return replace(layer, second=node.inputs[1], factors=found.factors)
 

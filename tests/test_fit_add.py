@@ -75,4 +75,28 @@ def test_a_runtime_without_a_formula_is_refused() -> None:
     quant = ir.Quant(f32(0.037), 11, "int8")
     graph = add_graph(quant, quant, (-128, 127))
     with pytest.raises(Exception, match="'add'"):
-        quantise.quantise(graph, "fbgemm")
+        quantise.quantise(graph, "tflite-ruy")
+
+
+@pytest.mark.parametrize(
+    ("scales", "zeros"),
+    [
+        ((2.0**-4, 2.0**-5, 2.0**-3), (61, 7, 33)),  # ties, half to even after the zero point is added or before
+        ((2.0**-4, 2.0**-4, 2.0**-2), (1, 200, 60)),
+        ((0.010567719, 0.018052017, 0.027963806), (85, 67, 42)),  # float32 makes ties of sums that are none
+        ((0.016946064, 0.015895147, 0.012098227), (55, 59, 44)),
+        ((0.03420091, 0.09591531, 0.08741656), (65, 79, 63)),
+        ((0.031080633, 0.056627456, 0.088198714), (173, 251, 232)),
+    ],
+)
+@pytest.mark.parametrize("kernel", ["fbgemm", "fbgemm-scalar", "qnnpack"])
+def test_sums_that_round_half_to_even(
+    scales: tuple[float, float, float], zeros: tuple[int, int, int], kernel: str
+) -> None:
+    """torch's sums need the tie window or the exception; every pair of codes."""
+    a, b, out = (ir.Quant(f32(scale), zero, "uint8") for scale, zero in zip(scales, zeros, strict=True))
+    table = runtimes.add_table(a, b, out, kernel) - 128
+    codes, z = np.arange(256), out.zero_point - 128
+    found = fit_add(table, codes - a.zero_point, codes - b.zero_point, scales, z, 1, (z, -128))
+    v = (codes - a.zero_point)[:, None] * found.factors[0] + (codes - b.zero_point)[None, :] * found.factors[1]
+    assert not found.differing.size and np.array_equal(requantise(v[..., None], found.requant)[..., 0], table)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import NoReturn
 
@@ -15,7 +16,7 @@ import numpy as np
 
 from pyexport import ir
 from pyexport.errors import IntactError
-from pyexport.readers.codes import identity_weights, limit_of
+from pyexport.readers.codes import limit_of
 
 Pair = tuple[int, int]
 Pads = tuple[int, int, int, int]
@@ -113,21 +114,9 @@ class Builder:
         return (shape[0], shape[1], shape[2]) if self.input.hwc else (shape[1], shape[2], shape[0])
 
     def requantise(self, layer: str, value: Value, quant: ir.Quant) -> Value:
-        """Codes of one scale to codes of another, as a 1x1 convolution of each channel by itself with weight 1."""
-        source = self.tensors[value.tensor]
-        old, channels = source.quant, source.shape[2]
-        weights = identity_weights(self.float_input, old, quant, channels)
-        if weights is None:
-            self.fail(
-                layer,
-                f"requantises from scale {old.scale}, zero point {old.zero_point} to scale {quant.scale}, zero point "
-                f"{quant.zero_point}, with ties that no layer rounds alike; give both the same observer",
-            )
-        name = self.unique(layer)
-        node = ir.Conv2d(name, (value.tensor,), name, weights, groups=channels, clamp=ir.CODE_RANGE[quant.dtype])
-        self.add(node, source.shape, quant)
-        self.notes.append(f"layer {name!r} changes the scale only: a 1x1 convolution, equal for every code")
-        return replace(value, tensor=name)
+        """Codes of one scale to codes of another, by the source's own quantiser."""
+        arithmetic = "" if self.float_input == "torch" else self.float_input
+        return self.lookup(layer, value, "requantise", quant, arithmetic)
 
     def dequantize(self, layer: str, value: Value) -> Value:
         self.codes(layer, value)
@@ -168,6 +157,31 @@ class Builder:
         height, width = self.windows(layer, source, kernel, stride, pads, dilation)
         self.add(node, (height, width, out), quant)
         # torch's quantised convolutions answer in channels-last memory, whatever they are given.
+        return Value(name, (out, height, width), True, True)
+
+    def conv_transpose(
+        self, layer: str, value: Value, weights: ir.Weights, stride: Pair, padding: Pair, output_padding: Pair,
+        dilation: Pair, groups: int, quant: ir.Quant, relu: bool,
+    ) -> Value:  # fmt: skip
+        """weights: (out, kh, kw, in / groups), as ir.ConvTranspose2d has them."""
+        out, kh, kw, per_group = weights.codes.shape
+        if self.probe:
+            raise NeedsInput(per_group * groups, True)
+        self.codes(layer, value)
+        if min(*stride, *dilation, groups) < 1 or min(*padding, *output_padding) < 0:
+            self.fail(layer, f"stride {stride}, padding {padding}, dilation {dilation}, groups {groups} are impossible")
+        source = self.map_of(layer, value)
+        if source[2] != per_group * groups:
+            self.fail(layer, f"takes {per_group * groups} channels but gets shape {value.shape}; check the input shape")
+        pads = (padding[0], padding[0] - output_padding[0], padding[1], padding[1] - output_padding[1])
+        height, width = ir.transposed_shape(source, (kh, kw), stride, pads, dilation)
+        if min(height, width) < 1:
+            self.fail(layer, f"padding {padding} cuts everything off; check the input shape")
+        name = self.unique(layer)
+        node = ir.ConvTranspose2d(
+            name, (value.tensor,), name, weights, stride, pads, dilation, groups, self.clamp_of(quant, relu)
+        )
+        self.add(node, (height, width, out), quant)
         return Value(name, (out, height, width), True, True)
 
     def linear(self, layer: str, value: Value, weights: ir.Weights, quant: ir.Quant, relu: bool) -> Value:
@@ -260,6 +274,62 @@ class Builder:
         shape = self.tensors[value.tensor].shape
         self.add(ir.Clamp(name, (value.tensor,), name, (codes[0], codes[1])), shape, quant)
         return replace(value, tensor=name)
+
+    def lookup(
+        self, layer: str, value: Value, function: str, quant: ir.Quant, arithmetic: str = "", alpha: float = 0.0,
+        relu: bool = False,
+    ) -> Value:  # fmt: skip
+        """A function of each code by itself; arithmetic: as ir.Lookup has it."""
+        source = self.codes(layer, replace(value, quantised=bool(value.tensor)))
+        name, clamp = self.unique(layer), self.clamp_of(quant, relu)
+        node = ir.Lookup(name, (value.tensor,), name, function, clamp, float(np.float32(alpha)), arithmetic=arithmetic)
+        self.add(node, source.shape, quant)
+        return replace(value, tensor=name, quantised=True)
+
+    def sum(
+        self, layer: str, a: Value, b: Value, quant: ir.Quant, relu: bool, arithmetic: str = "", sign: int = 1
+    ) -> Value:
+        """a + sign * b, element by element; the result has a's memory order."""
+        shapes = self.codes(layer, a).shape, self.codes(layer, b).shape
+        if a.shape != b.shape or shapes[0] != shapes[1]:
+            self.fail(layer, f"adds shapes {a.shape} and {b.shape}; INTACT adds tensors of one shape")
+        name = self.unique(layer)
+        node = ir.Add(name, (a.tensor, b.tensor), name, sign, self.clamp_of(quant, relu), arithmetic)
+        self.add(node, shapes[0], quant)
+        return replace(a, tensor=name)
+
+    def concat(
+        self, layer: str, values: Sequence[Value], axis: int, quant: ir.Quant, relu: bool = False, arithmetic: str = "",
+        channels_last: bool = False,
+    ) -> Value:  # fmt: skip
+        """Values side by side along the source's `axis` (0: the first after the batch), each requantised to `quant`.
+
+        arithmetic: as ir.Concat has it.  channels_last: the result's memory order.
+        """
+        tensors, first = [self.codes(layer, value) for value in values], values[0]
+        shapes = [value.shape for value in values]
+        others = {(*shape[:axis], *shape[axis + 1 :]) for shape in shapes}
+        if (
+            not 0 <= axis < len(first.shape)
+            or {len(shape) for shape in shapes} != {len(first.shape)}
+            or len(others) != 1
+        ):
+            self.fail(
+                layer, f"concatenates shapes {', '.join(map(str, shapes))} along axis {axis + 1}; check the model"
+            )
+        for tensor, shape in zip(tensors, shapes, strict=True):
+            height, width, channels = tensor.shape
+            if shape != ((channels, height, width) if len(shape) == 3 else (channels,)):
+                self.fail(layer, "concatenates flattened maps; concatenate first, then flatten")
+        shape = (*first.shape[:axis], sum(shape[axis] for shape in shapes), *first.shape[axis + 1 :])
+        height, width, channels = (shape[1], shape[2], shape[0]) if len(shape) == 3 else (1, 1, shape[0])
+        name, where = self.unique(layer), (axis - 1) % 3 if len(shape) == 3 else 2
+        node = ir.Concat(
+            name, tuple(value.tensor for value in values), name, where, self.clamp_of(quant, relu),
+            arithmetic=arithmetic,
+        )  # fmt: skip
+        self.add(node, (height, width, channels), quant)
+        return Value(name, shape, channels_last, True)
 
     def reshape(self, layer: str, value: Value, shape: tuple[int, ...]) -> Value:
         """The same values under another shape (without batch); memory becomes contiguous."""

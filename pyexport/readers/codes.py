@@ -1,4 +1,4 @@
-"""Real numbers to codes by the source's own rule, and a change of scale expressed as a layer that the IR has."""
+"""Real numbers to codes by the source's own rule."""
 
 from __future__ import annotations
 
@@ -27,19 +27,3 @@ def codes_of(rule: str, quant: ir.Quant, real: npt.NDArray[np.float32]) -> npt.N
 def limit_of(quant: ir.Quant, real: float, rule: str = "pt2e") -> int:
     """The code of a clip's limit, saturating: RNE(x / s) + z under the rule "ort", else RNE(x * f32(1/s)) + z."""
     return int(codes_of("ort" if rule == "ort" else "pt2e", quant, np.asarray([real], np.float32))[0])
-
-
-def identity_weights(rule: str, source: ir.Quant, target: ir.Quant, channels: int) -> ir.Weights | None:
-    """Weights of a 1x1 convolution of each channel by itself that takes `source`'s codes to `target`'s.
-
-    Its formula, RNE((q - zx) * (sx / sy)) + zy, is compared with the source's on every code; None where one differs.
-    """
-    low, high = ir.CODE_RANGE[source.dtype]
-    centred = (np.arange(low, high + 1) - source.zero_point).astype(np.float32)
-    wanted = codes_of(rule, target, centred * source.scale)
-    low, high = ir.CODE_RANGE[target.dtype]
-    given = np.clip(np.rint(centred * (source.scale / target.scale)) + target.zero_point, low, high)
-    if not np.array_equal(wanted, given):
-        return None
-    ones = np.ones((channels, 1, 1, 1), np.int16)
-    return ir.Weights(ones, np.ones(channels, np.float32), np.zeros(channels, np.int32), None)

@@ -30,13 +30,17 @@ class LinearParams:
 
 @dataclass(frozen=True, eq=False)
 class ConvParams:
-    """A 2-D convolution's weights, shape (out, kh, kw, in / groups), and sizes."""
+    """A 2-D convolution's weights, shape (out, kh, kw, in / groups), and sizes.
+
+    output_padding: of a transposed convolution; None for the plain one.
+    """
 
     weights: ir.Weights
     stride: Pair
     padding: Pair
     dilation: Pair
     groups: int
+    output_padding: Pair | None = None
 
     @staticmethod
     def of(weight: Any, bias: Any, stride: Pair, padding: Pair, dilation: Pair, groups: int) -> ConvParams:
@@ -44,6 +48,22 @@ class ConvParams:
             raise TensorError("conv2d weights are no quantised (out, in, kh, kw) tensor; use qint8 weights")
         weights = _weights(weight, weight.codes.transpose(0, 2, 3, 1), bias)
         return ConvParams(weights, stride, padding, dilation, groups)
+
+    @staticmethod
+    def of_transposed(
+        weight: Any, bias: Any, stride: Pair, padding: Pair, dilation: Pair, groups: int, output_padding: Pair
+    ) -> ConvParams:
+        """weight: (in, out / groups, kh, kw), as torch keeps a transposed convolution's."""
+        if not isinstance(weight, QTensor) or weight.codes.ndim != 4 or weight.codes.size == 0:
+            raise TensorError("conv_transpose2d weights are no quantised (in, out, kh, kw) tensor; use qint8 weights")
+        if weight.per_channel:
+            raise TensorError("conv_transpose2d with per-channel weights; torch quantises it per tensor")
+        inputs, per_group, kh, kw = weight.codes.shape
+        if groups < 1 or inputs % groups:
+            raise TensorError(f"conv_transpose2d of {inputs} channels in {groups} groups; the file is damaged")
+        apart = weight.codes.reshape(groups, inputs // groups, per_group, kh, kw).transpose(0, 2, 3, 4, 1)
+        codes = apart.reshape(groups * per_group, kh, kw, inputs // groups)
+        return ConvParams(_weights(weight, codes, bias), stride, padding, dilation, groups, output_padding)
 
 
 def _weights(weight: QTensor, codes: Any, bias: Any) -> ir.Weights:
@@ -116,7 +136,7 @@ class Unpacker:
         (config, weight), (bias,) = lists
         if not isinstance(config, np.ndarray) or config.shape != (11,) or config[0] != 2:
             raise TensorError("the convolution is not two-dimensional; accepted is conv2d")
-        if config[10] != 0:
-            raise TensorError("transposed convolution is not supported; accepted is conv2d")
         n = [int(value) for value in config]
+        if n[10]:
+            return ConvParams.of_transposed(weight, bias, (n[1], n[2]), (n[3], n[4]), (n[5], n[6]), n[9], (n[7], n[8]))
         return ConvParams.of(weight, bias, (n[1], n[2]), (n[3], n[4]), (n[5], n[6]), n[9])

@@ -23,8 +23,8 @@ from pyexport.readers.tensors import TensorError
 
 ACCEPTED = (
     "accepted: quantize_per_tensor, dequantize, quantized conv2d and linear (with or without ReLU), max_pool2d, "
-    "avg_pool2d, adaptive_avg_pool2d, mean over H and W, relu, relu6, hardtanh, clamp, flatten, reshape, view, "
-    "squeeze, dropout, contiguous"
+    "avg_pool2d, adaptive_avg_pool2d, mean over H and W, add, cat, conv_transpose2d, relu, relu6, hardtanh, clamp, "
+    "leaky_relu, elu, sigmoid, tanh, hardsigmoid, hardswish, flatten, reshape, view, squeeze, dropout, contiguous"
 )
 QUINT8 = 13
 CHANNELS_LAST, CONTIGUOUS = 2, 0
@@ -248,6 +248,8 @@ def _conv_prepack(
 
 def _conv(context: Context, x: Any, packed: Any, scale: Any, zero_point: Any, relu: bool) -> Value:
     params = context.unpacker.conv(packed)
+    if params.output_padding is not None:
+        context.fail("conv2d with a conv_transpose2d's parameters; the file is damaged")
     quant = context.out_quant(scale, zero_point)
     sizes = (params.stride, params.padding, params.dilation, params.groups)
     return context.builder.conv(context.layer(), context.value(x), params.weights, *sizes, quant, relu)
@@ -261,6 +263,25 @@ def _conv2d(context: Context, x: Any, packed: Any, scale: Any, zero_point: Any) 
 @op("ops.quantized.conv2d_relu")
 def _conv2d_relu(context: Context, x: Any, packed: Any, scale: Any, zero_point: Any) -> Value:
     return _conv(context, x, packed, scale, zero_point, True)
+
+
+@op("ops.quantized.conv_transpose2d_prepack")
+def _conv_transpose_prepack(
+    context: Context, weight: Any, bias: Any, stride: Any, padding: Any, output_padding: Any, dilation: Any, groups: Any
+) -> ConvParams:
+    weight, bias = (context.unpacker.tensors.decode(record) for record in (weight, bias))
+    sizes = (context.pair(stride), context.pair(padding), context.pair(dilation), context.integer(groups))
+    return ConvParams.of_transposed(weight, bias, *sizes, context.pair(output_padding))
+
+
+@op("ops.quantized.conv_transpose2d")
+def _conv_transpose2d(context: Context, qx: Any, packed: Any, scale: Any, zero_point: Any) -> Value:
+    params = context.unpacker.conv(packed)
+    if params.output_padding is None:
+        context.fail("conv_transpose2d with a conv2d's parameters; the file is damaged")
+    quant = context.out_quant(scale, zero_point)
+    sizes = (params.stride, params.padding, params.output_padding, params.dilation, params.groups)
+    return context.builder.conv_transpose(context.layer(), context.value(qx), params.weights, *sizes, quant, False)
 
 
 def _linear_layer(context: Context, x: Any, packed: Any, scale: Any, zero_point: Any, relu: bool) -> Value:

@@ -10,7 +10,7 @@ from pyexport.readers.builder import Value
 from pyexport.readers.torch_ops import CHANNELS_LAST, CONTIGUOUS, Batch, Context, op
 
 
-def _is_channels_last(x: Value) -> bool:
+def is_channels_last(x: Value) -> bool:
     """torch's is_contiguous(channels_last): also true of maps with one channel or one pixel."""
     return x.channels_last or x.shape[0] == 1 or x.shape[1:] == (1, 1)
 
@@ -39,7 +39,7 @@ def _avg_pool(
     ):
         context.fail("avg_pool2d with ceil_mode whose last window is cut off; use ceil_mode=False")
     divisor = None if divisor_override is None else context.integer(divisor_override)
-    arithmetic = "torch-channels-last" if _is_channels_last(value) else "torch-contiguous"
+    arithmetic = "torch-channels-last" if is_channels_last(value) else "torch-contiguous"
     include = count_include_pad is True
     return builder.avg_pool(context.layer(), value, kernel, step, pads, include, divisor, arithmetic)
 
@@ -50,7 +50,7 @@ def _adaptive(context: Context, x: Any, output_size: Any) -> Value:
     height, width, _ = context.builder.map_of(context.layer(), value)
     items = output_size if isinstance(output_size, (list, tuple)) else [output_size] * 2
     sizes = [n if item is None else item for item, n in zip(items, (height, width), strict=False)]
-    arithmetic = "torch-adaptive-channels-last" if _is_channels_last(value) else "torch-contiguous"
+    arithmetic = "torch-adaptive-channels-last" if is_channels_last(value) else "torch-contiguous"
     return context.builder.adaptive_pool(context.layer(), value, context.pair(sizes), arithmetic)
 
 
@@ -63,7 +63,7 @@ def _mean(context: Context, x: Any, dim: Any = None, keepdim: Any = False, dtype
         context.fail("mean is accepted over height and width only (dim [2, 3] of a map)")
     if value.channels_last and not keepdim:
         context.fail("mean([2, 3]) without keepdim after a convolution fails in torch itself; use keepdim=True")
-    contiguous = not value.channels_last or _is_channels_last(replace(value, channels_last=False))
+    contiguous = not value.channels_last or is_channels_last(replace(value, channels_last=False))
     if not contiguous:
         builder.notes.append(
             f"layer {context.layer()!r}: torch takes this mean over floats, in an order that the CPU decides; a code "

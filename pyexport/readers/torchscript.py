@@ -12,7 +12,7 @@ from typing import Any
 
 from pyexport import ir
 from pyexport.errors import IntactError
-from pyexport.readers import inert, torch_shape_ops
+from pyexport.readers import inert, torch_code_ops, torch_shape_ops
 from pyexport.readers.archive import Archive
 from pyexport.readers.builder import Builder, NeedsInput, Value
 from pyexport.readers.options import Options
@@ -21,7 +21,7 @@ from pyexport.readers.script import Interpreter, Sources
 from pyexport.readers.tensors import Tensors
 from pyexport.readers.torch_ops import Context
 
-assert torch_shape_ops  # registers its operations
+assert torch_code_ops and torch_shape_ops  # they register their operations
 
 LARGEST_SQUARE = 512
 MAX_STEPS = 5_000_000  # of all attempts at finding the input's shape together

@@ -16,6 +16,7 @@ from pyexport.runtimes.means import average_curve, mean_curve
 from pyexport.runtimes.pools import POOLS, pool_curve, pool_rule
 from pyexport.runtimes.softmax import softmax_codes
 from pyexport.runtimes.tflite import check_runtime
+from pyexport.runtimes.torch_elementwise import Part, parts
 
 LAYERS: dict[str, Callable[[Layer], Curve]] = {
     "fbgemm": layers.fbgemm,
@@ -46,6 +47,7 @@ __all__ = [
     "RULES",
     "Curve",
     "Layer",
+    "Part",
     "add_table",
     "average_curve",
     "check_runtime",
@@ -54,6 +56,7 @@ __all__ = [
     "lookup_table",
     "mean_curve",
     "multiply_table",
+    "parts",
     "pool_curve",
     "pool_rule",
     "quantise_input",

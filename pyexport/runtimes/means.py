@@ -36,7 +36,7 @@ def average_curve(
         return ort_elementwise.mean_curve(arithmetic, divisor, channels, source, out, limits)
     if source != out:
         raise IntactError("average pooling must keep scale and zero point")
-    return pool_curve(pool_rule(arithmetic, runtime), divisor, channels, out.zero_point, *limits)
+    return pool_curve(pool_rule(arithmetic, runtime), divisor, channels, out.zero_point, *limits, out.scale)
 
 
 def mean_curve(runtime: str, n: int, channels: int, source: Quant, out: Quant, limits: tuple[int, int]) -> Curve:

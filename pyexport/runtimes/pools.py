@@ -16,6 +16,7 @@ from pyexport.runtimes.curve import Curve, IntArray, finish, fma32
 
 AVX512_LANES = 16  # torch's vector width in float32 lanes; 8 on a CPU with AVX2 only
 FUSED_LANES = 8  # adaptive pooling's compiled inner loop, whatever the CPU
+ANY_SCALE = np.float32(1)  # only one kernel looks at it
 
 POOLS: dict[str, tuple[str, int]] = {
     # name: (rule of the leading channels, how many channels one vector takes; the rest follow the "inside" rule)
@@ -25,6 +26,7 @@ POOLS: dict[str, tuple[str, int]] = {
     "torch-channels-last-avx2": ("outside", AVX512_LANES // 2),
     "torch-adaptive-channels-last": ("fused", FUSED_LANES),
     "torch-mean": ("divided", 1),
+    "qnnpack": ("outside", 1),
     "tflite": ("away", 1),
     "exact": ("exact", 1),
     "exact-up": ("exact-up", 1),
@@ -34,17 +36,18 @@ POOLS: dict[str, tuple[str, int]] = {
 
 def pool_rule(native: str, runtime: str) -> str:
     """The kernel that rounds an average pool under `runtime`: `native`, the source's own, unless it has one itself."""
-    if runtime in ("exact", "exact-up", "exact-away"):
+    if runtime in ("exact", "exact-up", "exact-away") or (runtime == "qnnpack" and native.startswith("torch")):
         return runtime
     return "tflite" if runtime.startswith("tflite") else native
 
 
-def pool_curve(name: str, n: int, channels: int, z: int, lo: int, hi: int) -> Curve:
+def pool_curve(name: str, n: int, channels: int, z: int, lo: int, hi: int, scale: np.float32 = ANY_SCALE) -> Curve:
     """The formula of runtime kernel `name` for windows with divisor n over `channels` channels (C,).
 
     torch-contiguous, torch-channels-last: avg_pool2d by memory format (-avx2: on a CPU without AVX-512).
-    torch-adaptive-*: adaptive_avg_pool2d. torch-mean: mean over H and W of a contiguous tensor. tflite: AVERAGE_POOL_2D
-    of every TFLite runtime. exact: RNE(d / n) + z; exact-up, exact-away: half up, half away from zero.
+    torch-adaptive-*: adaptive_avg_pool2d. torch-mean: mean over H and W of a contiguous tensor. qnnpack: all these on
+    torch's engine qnnpack, which takes s / (s * n), s the scale, for 1/n. tflite: AVERAGE_POOL_2D of every TFLite
+    runtime. exact: RNE(d / n) + z; exact-up, exact-away: half up, half away from zero.
     z, lo, hi: zero point and clamp in the source's code type.
     """
     if name not in POOLS:
@@ -54,6 +57,8 @@ def pool_curve(name: str, n: int, channels: int, z: int, lo: int, hi: int) -> Cu
     rule, lanes = POOLS[name]
     leading = channels - channels % lanes
     inverse, zero = np.float32(1) / np.float32(n), np.float32(z)
+    if name == "qnnpack":
+        inverse = scale / (scale * np.float32(n))
 
     def inside(acc: IntArray) -> IntArray:
         """Eq. 26: RNE(z + d * (1/n)), the sum rounded to float32."""
