@@ -26,7 +26,7 @@ def merged(model: Model) -> tuple[Op, ...]:
         for source in one.inputs:
             readers.setdefault(source, []).append(name)
     for _ in range(PASSES):
-        if not any([name in ops and _merge(model, ops, readers, name) for name in list(ops)]):
+        if not sum(name in ops and _merge(model, ops, readers, name) for name in list(ops)):
             break
     return tuple(ops.values())
 
