@@ -33,6 +33,12 @@ def _torchscript() -> Runtime:
     return torchscript.run
 
 
+def _pt2e() -> Runtime:
+    from pyexport.verify import pt2e
+
+    return pt2e.run
+
+
 def _onnx() -> Runtime:
     from pyexport.verify import onnx
 
@@ -40,7 +46,7 @@ def _onnx() -> Runtime:
 
 
 # Kind of file -> its runtime, imported only when asked for.
-RUNTIMES: dict[str, Callable[[], Runtime]] = {"onnx": _onnx, "torchscript": _torchscript}
+RUNTIMES: dict[str, Callable[[], Runtime]] = {"torchscript": _torchscript, "pt2e": _pt2e, "onnx": _onnx}
 
 
 @dataclass(frozen=True)
