@@ -157,6 +157,10 @@ class Model:
             self._decoded[name] = self.array(self._stored[name])
         return self._decoded[name]
 
+    def define(self, name: str, values: Array) -> None:
+        """Adds a constant."""
+        self._decoded[name] = values
+
     def array(self, tensor: Any) -> Array:
         """The values of a TensorProto. Raises TensorError."""
         if tensor.data_type not in DTYPES:
