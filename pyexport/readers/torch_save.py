@@ -12,14 +12,12 @@ from typing import Any
 
 from pyexport import ir
 from pyexport.errors import IntactError
-from pyexport.readers import converted, fx_source, inert, module_tree, state_dict, torch_shape_ops, torchscript
+from pyexport.readers import converted, fx_source, inert, module_tree, state_dict, torchscript
 from pyexport.readers.archive import Archive
 from pyexport.readers.builder import Builder
 from pyexport.readers.calls import Topology
 from pyexport.readers.follow import Model
 from pyexport.readers.options import Options
-
-assert torch_shape_ops  # registers its operations
 
 MODULE, STATE = "torch-module", "state-dict"
 GRAPH_MODULE = "torch.fx.graph_module.reduce_graph_module"
