@@ -115,7 +115,7 @@ class _Converter:
         calls = [other for other in self.model.steps if other.kind == "module" and other.target == path]
         follows = [self.relu_behind(call) for call in calls]
         relu = None not in follows
-        self.fused |= {follow for follow in follows if relu and follow is not None}
+        self.fused |= {follow.name for follow in follows if relu and follow is not None}
         if kind == "Linear":
             made = state_dict.linear(self.state, path, relu)
             packed = made.attributes["_packed_params"]
@@ -138,8 +138,8 @@ class _Converter:
         if wanted is not None and shape != wanted:
             raise self.fail(path, f"weights of shape {shape} in the file, {wanted} in the class; is it the same class?")
 
-    def relu_behind(self, step: Step) -> str | None:
-        """The name of the ReLU behind a layer and its batch norm, if nothing else takes what lies between."""
+    def relu_behind(self, step: Step) -> Step | None:
+        """The ReLU behind a layer and its batch norm, if nothing else takes what lies between."""
         while True:
             users = self.model.users(step.name)
             if len(users) != 1 or step.name in references(self.model.result):
@@ -148,7 +148,7 @@ class _Converter:
             module = self.model.modules.get(step.target) if step.kind == "module" else None
             kind = modules.kind_of(module.kinds[0]) if module else ""
             if kind == "ReLU" or (step.kind != "module" and step.target in RELUS):
-                return step.name
+                return step
             if kind not in NORMS and kind != "Identity":
                 return None
 
@@ -166,34 +166,34 @@ class _Converter:
         return Topology(model.input, (first, *steps, last), Ref(last.name), self.modules)
 
     def with_sums(self) -> list[Step]:
-        """FX names the scales of a module's own sums SCOPE_scale_0, SCOPE_scale_1, ... in the order of the calls."""
+        """FX names the scales of sums PLACE_scale_0, PLACE_scale_1, ... in the order of the calls. PLACE is the module
+        whose forward adds, or the ReLU module behind the sum.
+        """
         steps = list(self.model.steps)
-        scopes: dict[str, list[int]] = {}
+        places: dict[str, list[tuple[int, Step | None]]] = {}
         for index, step in enumerate(steps):
             if step.kind == "function" and step.target in ADDS and all(isinstance(arg, Ref) for arg in step.args):
-                scopes.setdefault(step.scope, []).append(index)
-        for scope, places in scopes.items():
-            prefix = scope.replace(".", "_") + "_" if scope else "_"
+                relu = self.relu_behind(step)
+                place = relu.target if relu is not None and relu.kind == "module" else step.scope
+                places.setdefault(place, []).append((index, relu))
+        for place, sums in places.items():
+            prefix = place.replace(".", "_") + "_" if place else "_"
             found = [re.fullmatch(rf"{re.escape(prefix)}scale_(\d+)", name) for name in self.state.entries]
             numbers = sorted(int(match[1]) for match in found if match)
-            if len(numbers) != len(places):
+            if len(numbers) != len(sums):
                 raise IntactError(
-                    f"{self.state.file}: {scope or 'the model'} adds {len(places)} times and has {len(numbers)} scales "
-                    "in the file, so it is not clear whose they are; save the model with torch.jit.save"
+                    f"{self.state.file}: {place or 'the model'} adds {len(sums)} times and has {len(numbers)} scales "
+                    f"({prefix}scale_0, ...) in the file, so it is not clear whose they are; save the model with "
+                    "torch.jit.save"
                 )
-            for number, place in zip(numbers, places, strict=True):
+            for number, (index, relu) in zip(numbers, sums, strict=True):
                 names = {"scale": f"{prefix}scale_{number}", "zero_point": f"{prefix}zero_point_{number}"}
-                steps[place] = self.with_sum(steps[place], names)
+                self.used |= set(names.values())
+                self.fused |= {relu.name} if relu else set()
+                target = "torch.ops.quantized.add_relu" if relu else "torch.ops.quantized.add"
+                args = (*steps[index].args, *self.state.take(names).values())
+                steps[index] = replace(steps[index], target=target, args=args, kwargs={})
         return steps
-
-    def with_sum(self, step: Step, names: dict[str, str]) -> Step:
-        """A sum, with the ReLU behind it, at the scale that has these names."""
-        self.used |= set(names.values())
-        scale, zero_point = self.state.take(names).values()
-        relu = self.relu_behind(step)
-        self.fused |= {relu} if relu else set()
-        target = "torch.ops.quantized.add_relu" if relu else "torch.ops.quantized.add"
-        return replace(step, target=target, args=(*step.args, scale, zero_point), kwargs={})
 
 
 def _renamed(value: Any, names: Mapping[str, str]) -> Any:
