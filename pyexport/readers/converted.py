@@ -19,7 +19,7 @@ from pyexport.readers.inert import Call
 from pyexport.readers.state_dict import State
 
 IDENTITY = Module(("torch.nn.modules.linear.Identity",))
-SIZES = ("stride", "padding", "dilation", "groups", "padding_mode")
+SIZES = ("stride", "padding", "dilation", "groups", "padding_mode", "output_padding")
 # Float classes whose quantised class of the same name has the same attributes and a scale of its own.
 SCALED = {"Hardswish", "LeakyReLU", "ELU", "Softmax"}
 NORMS = {"BatchNorm2d", "BatchNorm1d"}
@@ -88,7 +88,7 @@ class _Converter:
     def module(self, path: str, module: Module) -> Module:
         """The quantised module that a float one became."""
         kind = modules.kind_of(module.kinds[0])
-        if kind in ("Conv2d", "Linear"):
+        if kind in ("Conv2d", "ConvTranspose2d", "Linear"):
             return self.weighted(path, module, kind)
         if kind == "QuantStub":
             values = self.take(path, ("scale", "zero_point"))
@@ -106,7 +106,7 @@ class _Converter:
 
     def weighted(self, path: str, module: Module, kind: str) -> Module:
         """A convolution or linear layer, with the ReLU behind it."""
-        endings = ("weight", "bias") if kind == "Conv2d" else ("_packed_params.dtype", "_packed_params._packed_params")
+        endings = ("weight", "bias") if kind != "Linear" else ("_packed_params.dtype", "_packed_params._packed_params")
         if not self.has(path):
             raise self.fail(path, f"the file has no {path}.{endings[-1]}; is it the state_dict of this class?")
         if f"{path}.scale" not in self.state.entries:
@@ -114,14 +114,16 @@ class _Converter:
         self.used |= {f"{path}.{name}" for name in (*endings, "scale", "zero_point")}
         calls = [other for other in self.model.steps if other.kind == "module" and other.target == path]
         follows = [self.relu_behind(call) for call in calls]
-        relu = None not in follows
+        relu = None not in follows and kind != "ConvTranspose2d"  # which torch fuses nothing into
         self.fused |= {follow.name for follow in follows if relu and follow is not None}
         if kind == "Linear":
             made = state_dict.linear(self.state, path, relu)
             packed = made.attributes["_packed_params"]
             weight = packed[0] if isinstance(packed, tuple) and packed else None
         else:
-            made = state_dict.conv(self.state, path, relu, {name: module.attributes.get(name) for name in SIZES})
+            made = state_dict.conv(
+                self.state, path, "ConvReLU2d" if relu else kind, {name: module.attributes.get(name) for name in SIZES}
+            )
             weight = made.attributes["weight"]
         self.check_shape(path, weight, module.shapes.get("weight"))
         return made
