@@ -20,6 +20,7 @@ from pyexport.readers import (
     onnx_shape_ops,
     pt2e,
     tflite,
+    torch_save,
     torchscript,
 )
 from pyexport.readers.archive import ZIP_MAGIC, Archive
@@ -30,9 +31,15 @@ assert onnx_integer and onnx_qoperator and onnx_shape_ops  # register their oper
 
 Reader = Callable[[Path, Archive, Options], ir.Graph]
 
-# A member that only this format has -> its reader.
-FORMATS: dict[str, Reader] = {"constants.pkl": torchscript.read, "models/model.json": pt2e.read}
+# A member that only this format has, or only it and those before it -> its reader.
+FORMATS: dict[str, Reader] = {
+    "constants.pkl": torchscript.read,
+    "models/model.json": pt2e.read,
+    "data.pkl": torch_save.read,
+}
 
+LEGACY = b"\x80\x02\x8a\nl\xfc\x9cF"  # the first pickle of torch.save's format before torch 1.6
+OWN = "says itself which layers it has; leave out --relu and --arch"
 HOW = (
     "save a statically quantised model with torch.jit.save, a PT2E one with torch.export.save, or convert to .tflite "
     "or quantised ONNX"
@@ -61,19 +68,24 @@ def read(
 def _read(path: Path, options: Options) -> ir.Graph:
     with path.open("rb") as stream:
         start = stream.read(8)
+    told = options.relu is not None or options.arch is not None
     if start[4:] == tflite.MAGIC:
+        if told:
+            raise IntactError(f"{path}: {OWN}")
         return tflite.read(path, options)
     if onnx_file.is_onnx(start):
         return _onnx(path, options)
     if start[:4] != ZIP_MAGIC:
         kind = "a bare pickle, which can run code when opened, and" if start[:1] == b"\x80" else "of an unknown format:"
+        if start == LEGACY:
+            kind = "in torch.save's old format (_use_new_zipfile_serialization=False), a bare pickle and"
         raise IntactError(f"{path}: is {kind} not a model archive; {HOW}")
     archive = Archive(path)
     for member, reader in FORMATS.items():
         if member in archive:
+            if told and reader is not torch_save.read:
+                raise IntactError(f"{path}: {OWN}")
             return reader(path, archive, options)
-    if "data.pkl" in archive:
-        raise IntactError(f"{path}: was written by torch.save, which keeps no layer graph; {HOW}")
     raise IntactError(f"{path}: is a zip file but no model that INTACT reads; {HOW}")
 
 

@@ -5,14 +5,16 @@ has one function:
 
     run(model: Path, network: Network, codes: int64 (N, *input shape), real: float32, the same shape) -> Run
 
-`codes` are input codes in the source's type and layout, `real` the values that they stand for.
+`codes` are input codes in the source's type and layout, `real` the values that they stand for. The runtime of a file
+that does not say its model alone takes what the user said about it too, as `said`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -24,7 +26,7 @@ from pyexport.verify.run import Run
 
 IntArray = npt.NDArray[np.int64]
 
-Runtime = Callable[[Path, Network, IntArray, "npt.NDArray[np.float32]"], Run]
+Runtime = Callable[..., Run]
 
 
 def _torchscript() -> Runtime:
@@ -45,8 +47,25 @@ def _onnx() -> Runtime:
     return onnx.run
 
 
+def _state_dict() -> Runtime:
+    from pyexport.verify import state_dict
+
+    return state_dict.run
+
+
 # Kind of file -> its runtime, imported only when asked for.
-RUNTIMES: dict[str, Callable[[], Runtime]] = {"torchscript": _torchscript, "pt2e": _pt2e, "onnx": _onnx}
+RUNTIMES: dict[str, Callable[[], Runtime]] = {
+    "torchscript": _torchscript,
+    "pt2e": _pt2e,
+    "onnx": _onnx,
+    "state-dict": _state_dict,
+}
+SAYS_LITTLE = {"state-dict"}  # the kinds whose runtime takes `said`
+# Kinds of file that are not run, and why.
+REFUSED = {
+    "torch-module": "loading a module saved by torch.save runs code from the file, which INTACT never does; save it "
+    "with torch.jit.save too and verify that file: its integers are the same"
+}
 
 
 @dataclass(frozen=True)
@@ -75,14 +94,17 @@ class Verification:
         return self.tensors[-1]
 
 
-def verify(model: Path, source: str, network: Network, codes: IntArray) -> Verification:
-    """Runs both. source: the kind of file. codes: int64 (N, *input shape), in the source's type and layout.
+def verify(
+    model: Path, source: str, network: Network, codes: IntArray, said: Mapping[str, Any] | None = None
+) -> Verification:
+    """Runs both. source: the kind of file. codes: int64 (N, *input shape), in the source's type and layout. said: what
+    the user said about the file: relu and arch, as `export.export` takes them.
 
     Raises IntactError where the runtime is not installed or cannot run the file.
     """
     quant = network.tensors[network.input.tensor].quant
     real = (codes - quant.zero_point).astype(np.float32) * quant.scale
-    run = _run(source, model, network, codes, real)
+    run = _run(source, model, network, codes, real, said or {})
     ours = golden_tensors(network, codes)
     found = []
     for layer in network.layers:
@@ -110,7 +132,16 @@ def driving_codes(network: Network, count: int, seed: int = 0) -> IntArray:
     return codes
 
 
-def _run(source: str, model: Path, network: Network, codes: IntArray, real: npt.NDArray[np.float32]) -> Run:
+def _run(
+    source: str,
+    model: Path,
+    network: Network,
+    codes: IntArray,
+    real: npt.NDArray[np.float32],
+    said: Mapping[str, Any],
+) -> Run:
+    if source in REFUSED:
+        raise IntactError(f"--verify: {model}: {REFUSED[source]}")
     if source not in RUNTIMES:
         raise IntactError(f"--verify: there is no runtime to compare {source} models with")
     try:
@@ -118,7 +149,7 @@ def _run(source: str, model: Path, network: Network, codes: IntArray, real: npt.
     except ModuleNotFoundError as error:
         where = "docs/quantizers.md says how"
         raise IntactError(f"--verify needs the package {error.name}; {where} to install it") from None
-    return run(model, network, codes, real)
+    return run(model, network, codes, real, said) if source in SAYS_LITTLE else run(model, network, codes, real)
 
 
 def _compare(layer: str, tensor: str, ours: IntArray, theirs: IntArray) -> Compared:
