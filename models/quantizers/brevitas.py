@@ -29,8 +29,8 @@ CHANNELS = 8
 class Style:
     """How one model is quantised. width: bits of weights and activations between the layers; input and output have 8.
 
-    fixed_point: scales are powers of two.  per_channel: one weight scale per channel.  integer_bias: the bias is rounded
-    to 32-bit codes; else it stays float.
+    fixed_point: scales are powers of two.  per_channel: one weight scale per channel.  integer_bias: biases are
+    rounded to 32-bit codes; else they stay float.
     """
 
     width: int
@@ -44,7 +44,7 @@ class Style:
 
 
 class Net(nn.Module):
-    """Two convolutions with a residual add between codes of one scale, a max pool, a global average and a classifier."""
+    """Three convolutions, a sum of two branches with codes of one scale, a max pool, an average and a classifier."""
 
     def __init__(self, style: Style) -> None:
         super().__init__()
