@@ -61,7 +61,13 @@ JOINS = "export"
 
 # Packages from outside that a part may import; every part may import the standard library.
 EVERYWHERE = {"numpy"}
-ONLY_IN: dict[str, set[str]] = {"rich": {"export", "report"}, "flatbuffers": {"readers"}, "torch": {"verify"}}
+ONLY_IN: dict[str, set[str]] = {
+    "rich": {"export", "report"},
+    "flatbuffers": {"readers"},
+    "onnx": {"readers", "verify"},
+    "onnxruntime": {"verify"},
+    "torch": {"verify"},
+}
 
 FILES = sorted(path for path in (ROOT / PACKAGE).rglob("*.py") if path != ROOT / PACKAGE / "__init__.py")
 

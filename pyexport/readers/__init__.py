@@ -1,7 +1,7 @@
 """Model files -> ir.Graph. The format is told by a file's content, never by its name.
 
-Each format registers one reader: a function (path, archive, options) -> ir.Graph; `.tflite` files are
-no archives, so their reader takes none. None of them needs torch or TensorFlow, or executes anything from the file.
+Each format registers one reader: a function (path, archive, options) -> ir.Graph; `.tflite` and ONNX files
+are no archives, so their readers take none. None of them needs torch or TensorFlow, or executes anything from the file.
 """
 
 from __future__ import annotations
@@ -18,16 +18,21 @@ import numpy as np
 
 from pyexport import ir
 from pyexport.errors import IntactError
-from pyexport.readers import pt2e, tflite, torchscript
+from pyexport.readers import onnx_file, onnx_graph, onnx_qoperator, onnx_shape_ops, pt2e, tflite, torchscript
 from pyexport.readers.archive import ZIP_MAGIC, Archive
 from pyexport.readers.options import Options
+
+assert onnx_qoperator and onnx_shape_ops  # register their operations
 
 Reader = Callable[[Path, Archive, Options], ir.Graph]
 
 # A member that only this format has -> its reader.
 FORMATS: dict[str, Reader] = {"constants.pkl": torchscript.read, "models/model.json": pt2e.read}
 
-HOW = "save a statically quantised model with torch.jit.save, a PT2E one with torch.export.save, or convert to .tflite"
+HOW = (
+    "save a statically quantised model with torch.jit.save, a PT2E one with torch.export.save, or convert to .tflite "
+    "or quantised ONNX"
+)
 
 
 def read(
@@ -66,6 +71,8 @@ def _read(path: Path, options: Options) -> ir.Graph:
         start = stream.read(8)
     if start[4:] == tflite.MAGIC:
         return tflite.read(path, options)
+    if onnx_file.is_onnx(start):
+        return _onnx(path, options)
     if start[:4] != ZIP_MAGIC:
         kind = "a bare pickle, which can run code when opened, and" if start[:1] == b"\x80" else "of an unknown format:"
         raise IntactError(f"{path}: is {kind} not a model archive; {HOW}")
@@ -76,3 +83,11 @@ def _read(path: Path, options: Options) -> ir.Graph:
     if "data.pkl" in archive:
         raise IntactError(f"{path}: was written by torch.save, which keeps no layer graph; {HOW}")
     raise IntactError(f"{path}: is a zip file but no model that INTACT reads; {HOW}")
+
+
+def _onnx(path: Path, options: Options) -> ir.Graph:
+    """Only ONNX files need the package onnx."""
+    try:
+        return onnx_graph.read(path, options)
+    except ModuleNotFoundError as error:
+        raise IntactError(f"{path}: ONNX files need the package {error.name}; run `make setup`") from None

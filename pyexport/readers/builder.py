@@ -18,16 +18,26 @@ from pyexport.errors import IntactError
 from pyexport.readers.codes import identity_weights, limit_of
 
 Pair = tuple[int, int]
+Pads = tuple[int, int, int, int]
 
 
 @dataclass(frozen=True)
 class Value:
-    """tensor: the IR tensor's name, "" for the model's input before it is quantised. shape: the source's, no batch."""
+    """tensor: the IR tensor's name, "" for the model's input before it is quantised. shape: the source's, no batch.
+
+    channels_last: torch's memory format, which picks its kernels. hwc: the source sees H, W, C or a flattening of it.
+    """
 
     tensor: str
     shape: tuple[int, ...]
     channels_last: bool = False
     quantised: bool = False
+    hwc: bool = False
+
+
+def four(padding: Pair | Pads) -> Pads:
+    """(height, width) or all four -> (top, bottom, left, right)."""
+    return padding if len(padding) == 4 else (padding[0], padding[0], padding[1], padding[1])
 
 
 class NeedsInput(Exception):
@@ -42,11 +52,16 @@ class Builder:
     """Builds one graph.
 
     float_input: the rule by which the source quantises. probe: the input's shape is not known; the first weighted layer
-    tells (NeedsInput).
+    tells (NeedsInput). input_hwc: an input of three axes is H, W, C.
     """
 
     def __init__(
-        self, file: str, input_shape: tuple[int, ...], float_input: str = "torch", probe: bool = False
+        self,
+        file: str,
+        input_shape: tuple[int, ...],
+        float_input: str = "torch",
+        probe: bool = False,
+        input_hwc: bool = False,
     ) -> None:
         self.file, self.input_shape, self.float_input, self.probe = file, input_shape, float_input, probe
         self.tensors: dict[str, ir.Tensor] = {}
@@ -57,7 +72,7 @@ class Builder:
                 f"{file}: input shape {input_shape} is not supported; use (features,) or (channels, height, width), "
                 "without the batch"
             )
-        self.input = Value("", input_shape)
+        self.input = Value("", input_shape, hwc=input_hwc and len(input_shape) == 3)
 
     def fail(self, layer: str, text: str) -> NoReturn:
         raise IntactError(f"{self.file}: layer {layer!r}: {text}")
@@ -82,15 +97,20 @@ class Builder:
         if value.quantised:
             self.fail(layer, "quantises a tensor that is quantised already")
         if not value.tensor:
-            shape = self.input_shape
-            hwc = (shape[1], shape[2], shape[0]) if len(shape) == 3 else (1, 1, shape[0])
-            known = self.tensors.setdefault("input", ir.Tensor("input", hwc, quant))
+            known = self.tensors.setdefault("input", ir.Tensor("input", self.input_map(), quant))
             value = replace(value, tensor="input")
             if known.quant != quant:
                 self.fail(layer, "the input is quantised twice, with different scales; use one scale")
         elif self.tensors[value.tensor].quant != quant:
             value = self.requantise(layer, value, quant)
         return replace(value, quantised=True)
+
+    def input_map(self) -> tuple[int, int, int]:
+        """(H, W, C) of the input."""
+        shape = self.input_shape
+        if len(shape) == 1:
+            return 1, 1, shape[0]
+        return (shape[0], shape[1], shape[2]) if self.input.hwc else (shape[1], shape[2], shape[0])
 
     def requantise(self, layer: str, value: Value, quant: ir.Quant) -> Value:
         """Codes of one scale to codes of another, as a 1x1 convolution of each channel by itself with weight 1."""
@@ -127,8 +147,8 @@ class Builder:
         return node.output
 
     def conv(
-        self, layer: str, value: Value, weights: ir.Weights, stride: Pair, padding: Pair, dilation: Pair, groups: int,
-        quant: ir.Quant, relu: bool,
+        self, layer: str, value: Value, weights: ir.Weights, stride: Pair, padding: Pair | Pads, dilation: Pair,
+        groups: int, quant: ir.Quant, relu: bool,
     ) -> Value:  # fmt: skip
         out, _, _, per_group = weights.codes.shape
         if self.probe:
@@ -140,7 +160,7 @@ class Builder:
         if source[2] != per_group * groups:
             self.fail(layer, f"takes {per_group * groups} channels but gets shape {value.shape}; check the input shape")
         name = self.unique(layer)
-        pads = (padding[0], padding[0], padding[1], padding[1])
+        pads = four(padding)
         node = ir.Conv2d(
             name, (value.tensor,), name, weights, stride, pads, dilation, groups, self.clamp_of(quant, relu)
         )
@@ -160,6 +180,8 @@ class Builder:
         height, width, channels = source.shape
         # The source flattens C, H, W; the IR reads H, W, C.
         codes = weights.codes.reshape(out, channels, height, width).transpose(0, 2, 3, 1)
+        if value.hwc:
+            codes = weights.codes.reshape(out, height, width, channels)
         name = self.unique(layer)
         weights = replace(weights, codes=np.ascontiguousarray(codes))
         node = ir.Linear(name, (value.tensor,), name, weights, self.clamp_of(quant, relu))
@@ -167,14 +189,14 @@ class Builder:
         return Value(name, (out,), False, True)
 
     def max_pool(
-        self, layer: str, value: Value, kernel: Pair, stride: Pair, padding: Pair, dilation: Pair, ceil: bool
+        self, layer: str, value: Value, kernel: Pair, stride: Pair, padding: Pair | Pads, dilation: Pair, ceil: bool
     ) -> Value:
         source, quant = self.map_of(layer, value), self.codes(layer, value).quant
-        if max(2 * padding[0] - kernel[0], 2 * padding[1] - kernel[1]) > 0:
+        if len(padding) == 2 and max(2 * padding[0] - kernel[0], 2 * padding[1] - kernel[1]) > 0:
             self.fail(layer, f"padding {padding} is more than half the kernel {kernel}")
-        pads = (padding[0], padding[0], padding[1], padding[1])
+        pads = four(padding)
         if ceil:
-            pads = self.ceil_pads(source, kernel, stride, padding, dilation)
+            pads = self.ceil_pads(source, kernel, stride, (padding[0], padding[1]), dilation)
         height, width = self.windows(layer, source, kernel, stride, pads, dilation)
         name = self.unique(layer)
         clamp = ir.CODE_RANGE[quant.dtype]
@@ -194,16 +216,16 @@ class Builder:
         return pads[0], pads[1], pads[2], pads[3]
 
     def avg_pool(
-        self, layer: str, value: Value, kernel: Pair, stride: Pair, padding: Pair, include_pad: bool,
+        self, layer: str, value: Value, kernel: Pair, stride: Pair, padding: Pair | Pads, include_pad: bool,
         divisor: int | None, arithmetic: str, quant: ir.Quant | None = None,
     ) -> Value:  # fmt: skip
         source = self.map_of(layer, value)
-        if max(2 * padding[0] - kernel[0], 2 * padding[1] - kernel[1]) > 0:
+        if len(padding) == 2 and max(2 * padding[0] - kernel[0], 2 * padding[1] - kernel[1]) > 0:
             self.fail(layer, f"padding {padding} is more than half the kernel {kernel}")
         if divisor is not None and divisor < 1:
             self.fail(layer, f"divisor_override {divisor} must be at least 1")
         quant = quant or self.codes(layer, value).quant
-        pads = (padding[0], padding[0], padding[1], padding[1])
+        pads = four(padding)
         height, width = self.windows(layer, source, kernel, stride, pads, (1, 1))
         name = self.unique(layer)
         clamp = ir.CODE_RANGE[quant.dtype]
@@ -229,7 +251,7 @@ class Builder:
         exact = value.tensor and (low, high) == (0.0, None)
         quant = self.codes(layer, replace(value, quantised=True) if exact else value).quant
         codes = tuple(
-            limit if real is None else limit_of(quant, real)
+            limit if real is None else limit_of(quant, real, self.float_input)
             for real, limit in zip((low, high), ir.CODE_RANGE[quant.dtype], strict=True)
         )
         if codes[0] > codes[1]:
@@ -251,7 +273,7 @@ class Builder:
         """(H, W, C) of a value that must be a feature map as its layer wrote it."""
         tensor = self.codes(layer, value)
         height, width, channels = tensor.shape
-        if value.shape != (channels, height, width):
+        if value.hwc or value.shape != (channels, height, width):
             self.fail(
                 layer, f"needs a (channels, height, width) map but gets shape {value.shape}; check the input shape"
             )
@@ -277,10 +299,12 @@ class Builder:
         """The graph that ends in `value`."""
         if not value.tensor or not self.nodes:
             raise IntactError(f"{self.file}: the model has no quantised layers; quantise it before saving")
-        input_axes = (1, 2, 0) if len(self.input_shape) == 3 else (None, None, 0)
+        input_axes = (None, None, 0) if len(self.input_shape) == 1 else (0, 1, 2) if self.input.hwc else (1, 2, 0)
         height, width, channels = self.tensors[value.tensor].shape
         if value.shape == (channels,):
             output = ir.Port(value.tensor, value.shape, (None, None, 0))
+        elif value.hwc and value.shape == (height, width, channels):
+            output = ir.Port(value.tensor, value.shape, (0, 1, 2))
         else:
             output = ir.Port(value.tensor, (channels, height, width), (1, 2, 0))
             if value.shape != output.shape:

@@ -9,7 +9,7 @@ from pyexport import ir
 
 
 def codes_of(rule: str, quant: ir.Quant, real: npt.NDArray[np.float32]) -> npt.NDArray[np.int64]:
-    """torch: RNE(fma(x, 1/s, z)); otherwise RNE(x * f32(1/s)) + z. Saturates."""
+    """torch: RNE(fma(x, 1/s, z)); ort: RNE(x / s) + z; otherwise RNE(x * f32(1/s)) + z. Saturates."""
     low, high = ir.CODE_RANGE[quant.dtype]
     with np.errstate(over="ignore"):
         inverse = np.float32(1) / quant.scale
@@ -17,14 +17,16 @@ def codes_of(rule: str, quant: ir.Quant, real: npt.NDArray[np.float32]) -> npt.N
             # the float64 product of two float32 is exact, and the sum rounds at a far lower bit than float32
             fused = (real.astype(np.float64) * np.float64(inverse) + quant.zero_point).astype(np.float32)
             rounded = np.rint(fused).astype(np.float64)
+        elif rule == "ort":
+            rounded = np.rint(real / quant.scale).astype(np.float64) + quant.zero_point
         else:
             rounded = np.rint(real * inverse).astype(np.float64) + quant.zero_point
     return np.clip(rounded, low, high).astype(np.int64)
 
 
-def limit_of(quant: ir.Quant, real: float) -> int:
-    """The code of a clip's limit: RNE(x * f32(1/s)) + z, saturating."""
-    return int(codes_of("pt2e", quant, np.asarray([real], np.float32))[0])
+def limit_of(quant: ir.Quant, real: float, rule: str = "pt2e") -> int:
+    """The code of a clip's limit, saturating: RNE(x / s) + z under the rule "ort", else RNE(x * f32(1/s)) + z."""
+    return int(codes_of("ort" if rule == "ort" else "pt2e", quant, np.asarray([real], np.float32))[0])
 
 
 def identity_weights(rule: str, source: ir.Quant, target: ir.Quant, channels: int) -> ir.Weights | None:

@@ -20,7 +20,8 @@ from pyexport.readers import pt2e_shape_ops
 from pyexport.readers.archive import Archive
 from pyexport.readers.builder import Builder
 from pyexport.readers.options import Options
-from pyexport.readers.pt2e_ops import ACCEPTED, TABLE, Context, Real
+from pyexport.readers.pt2e_ops import ACCEPTED, TABLE, Context
+from pyexport.readers.real import Real
 from pyexport.readers.tensors import Array, TensorError, strided
 
 assert pt2e_shape_ops  # registers its operations

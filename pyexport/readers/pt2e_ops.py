@@ -1,22 +1,19 @@
 """The operations of PT2E graphs: real-valued aten layers between quantize and dequantize.
 
-A layer's result is real until the next quantize gives it a scale. Between the two only monotone steps are accepted
-(ReLU, clips, max-pool, changes of shape): quantising is monotone, so they may as well act on the codes,
-q(max(a, b)) = max(q(a), q(b)). `Real` is such a result on its way.
+A layer's result is real until the next quantize gives it a scale: a `Real`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 
 from pyexport import ir
-from pyexport.errors import IntactError
 from pyexport.readers.builder import Builder, Pair, Value
 from pyexport.readers.packed import ConvParams, LinearParams
+from pyexport.readers.real import Real, RealContext
 from pyexport.readers.tensors import Array, QTensor, TensorError
 
 ACCEPTED = (
@@ -36,38 +33,12 @@ def op(*names: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     return register
 
 
-@dataclass(frozen=True)
-class Real:
-    """A real tensor: what a layer writes once it is told its scale and whether a ReLU is fused, then monotone steps.
-
-    shape: after the steps, no batch. source: the quantised tensor behind it, if it was dequantised.
-    """
-
-    emit: Callable[[ir.Quant, bool], Value]
-    shape: tuple[int, ...]
-    source: Value | None = None
-    relu: bool = False
-    steps: tuple[Callable[[Value], Value], ...] = ()
-    exact: bool = True
-
-    @staticmethod
-    def of_input(value: Value) -> Real:
-        return Real(lambda quant, relu: value, value.shape, value)
-
-
-class Context:
+class Context(RealContext):
     """What the operations work on. batch: the batch size the graph was exported with, None if free."""
 
     def __init__(self, builder: Builder, batch: int | None) -> None:
-        self.builder, self.batch, self.layer = builder, batch, ""
-
-    def fail(self, text: str) -> NoReturn:
-        self.builder.fail(self.layer, text)
-
-    def real(self, value: Any) -> Real:
-        if not isinstance(value, Real):
-            self.fail("works on codes or constants where real numbers are expected; use the PT2E flow's own output")
-        return value
+        super().__init__(builder)
+        self.batch = batch
 
     def pair(self, value: Any, default: Pair | None = None) -> Pair:
         items = list(value) if isinstance(value, (list, tuple)) else [value]
@@ -89,38 +60,6 @@ class Context:
         if kind is None or (low, high) != ir.CODE_RANGE[kind]:
             self.fail(f"codes {low}..{high} are not supported; use int8 or uint8 activations over their full range")
         return self.builder.quant(self.layer, self.scalar(scale), int(self.scalar(zero_point)), kind)
-
-    def quantise(self, real: Real, quant: ir.Quant) -> Value:
-        """The codes of a real tensor: its layer is written now, then its steps act on the codes."""
-        value = real.emit(quant, real.relu)
-        if not value.quantised:
-            value = self.builder.quantize(self.layer, value, quant)
-        for step in real.steps:
-            value = step(value)
-        return value
-
-    def codes(self, real: Any) -> Value:
-        """The quantised tensor that a layer reads."""
-        real = self.real(real)
-        if real.source is None or not real.source.tensor:
-            self.fail("reads real numbers that were never quantised; quantise the layer before it (see the quantizer)")
-        if not real.exact:
-            self.fail("reads a clip whose limits are no codes; quantise the clip's output")
-        return self.quantise(real, self.builder.tensors[real.source.tensor].quant)
-
-    def quantised_output(self, real: Real, output_range: tuple[float, float] | None) -> Value:
-        """The model's last layer, which the source leaves real, in uint8 over the range that the user gives."""
-        self.layer = "output"
-        if output_range is None:
-            raise IntactError(
-                f"{self.builder.file}: the last layer's output is not quantised (X86InductorQuantizer leaves it real); "
-                "give its range with --output-range=LOW,HIGH, or a quantizer that annotates outputs (XNNPACKQuantizer)"
-            )
-        low, high = min(0.0, output_range[0]), max(0.0, output_range[1])
-        scale = (high - low) / 255
-        quant = self.builder.quant(self.layer, scale, round(-low / scale) if scale > 0 else 0, "uint8")
-        self.builder.notes.append(f"the output is quantised to uint8 over {low}..{high}; in the source it is real")
-        return self.quantise(real, quant)
 
 
 # --- quantise and dequantise ---------------------------------------------------------------------------------------

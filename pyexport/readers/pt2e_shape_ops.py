@@ -11,7 +11,8 @@ import numpy as np
 
 from pyexport import ir
 from pyexport.readers.builder import Pair, Value
-from pyexport.readers.pt2e_ops import Context, Real, op
+from pyexport.readers.pt2e_ops import Context, op
+from pyexport.readers.real import Real
 
 
 def _average(
