@@ -18,11 +18,20 @@ import numpy as np
 
 from pyexport import ir
 from pyexport.errors import IntactError
-from pyexport.readers import onnx_file, onnx_graph, onnx_qoperator, onnx_shape_ops, pt2e, tflite, torchscript
+from pyexport.readers import (
+    onnx_brevitas,
+    onnx_file,
+    onnx_graph,
+    onnx_qoperator,
+    onnx_shape_ops,
+    pt2e,
+    tflite,
+    torchscript,
+)
 from pyexport.readers.archive import ZIP_MAGIC, Archive
 from pyexport.readers.options import Options
 
-assert onnx_qoperator and onnx_shape_ops  # register their operations
+assert onnx_brevitas and onnx_qoperator and onnx_shape_ops  # register their operations
 
 Reader = Callable[[Path, Archive, Options], ir.Graph]
 

@@ -124,7 +124,7 @@ class Builder:
                 f"{quant.zero_point}, with ties that no layer rounds alike; give both the same observer",
             )
         name = self.unique(layer)
-        node = ir.Conv2d(name, (value.tensor,), name, weights, groups=channels, clamp=ir.CODE_RANGE[quant.dtype])
+        node = ir.Conv2d(name, (value.tensor,), name, weights, groups=channels, clamp=quant.range)
         self.add(node, source.shape, quant)
         self.notes.append(f"layer {name!r} changes the scale only: a 1x1 convolution, equal for every code")
         return replace(value, tensor=name)
@@ -199,7 +199,7 @@ class Builder:
             pads = self.ceil_pads(source, kernel, stride, (padding[0], padding[1]), dilation)
         height, width = self.windows(layer, source, kernel, stride, pads, dilation)
         name = self.unique(layer)
-        clamp = ir.CODE_RANGE[quant.dtype]
+        clamp = quant.range
         node = ir.MaxPool2d(name, (value.tensor,), name, kernel, stride, pads, dilation, clamp)
         self.add(node, (height, width, source[2]), quant)
         return replace(value, tensor=name, shape=(source[2], height, width))
@@ -228,7 +228,7 @@ class Builder:
         pads = four(padding)
         height, width = self.windows(layer, source, kernel, stride, pads, (1, 1))
         name = self.unique(layer)
-        clamp = ir.CODE_RANGE[quant.dtype]
+        clamp = quant.range
         node = ir.AvgPool2d(name, (value.tensor,), name, kernel, stride, pads, include_pad, divisor, clamp, arithmetic)
         self.add(node, (height, width, source[2]), quant)
         return replace(value, tensor=name, shape=(source[2], height, width))
@@ -252,7 +252,7 @@ class Builder:
         quant = self.codes(layer, replace(value, quantised=True) if exact else value).quant
         codes = tuple(
             limit if real is None else limit_of(quant, real, self.float_input)
-            for real, limit in zip((low, high), ir.CODE_RANGE[quant.dtype], strict=True)
+            for real, limit in zip((low, high), quant.range, strict=True)
         )
         if codes[0] > codes[1]:
             self.fail(layer, f"clips to {low}..{high}, which is empty")
@@ -292,7 +292,7 @@ class Builder:
 
     @staticmethod
     def clamp_of(quant: ir.Quant, relu: bool) -> Pair:
-        low, high = ir.CODE_RANGE[quant.dtype]
+        low, high = quant.range
         return (quant.zero_point if relu else low, high)
 
     def finish(self, value: Value, name: str, source: str, match: str) -> ir.Graph:

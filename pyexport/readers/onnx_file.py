@@ -35,7 +35,8 @@ HOW = "save the model as one ONNX file again"
 class Op:
     """One operation. kind: its name, with the domain in front unless that is ONNX's own ("com.microsoft.QGemm").
 
-    inputs, outputs: names of tensors, "" where one is left out.
+    inputs, outputs: names of tensors, "" where one is left out. limits: lowest and highest code that it gives, if narrower
+    than the codes' type.
     """
 
     kind: str
@@ -43,6 +44,7 @@ class Op:
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     attributes: dict[str, Any] = field(default_factory=dict)
+    limits: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True)
