@@ -8,11 +8,11 @@ coarse (exact ties that the runtime's fixed point breaks either way) it is three
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from pyexport.arith import FRACTION, IntArray, Requant, check, requantise
+from pyexport.arith import FRACTION, HALF, IntArray, Requant, check, requantise
 from pyexport.errors import IntactError
 
 LARGEST = {2: 127 * 256 + 127, 3: 1 << 22}  # by digits: all are int8, and v fits int32
@@ -49,13 +49,16 @@ def fit_add(table: IntArray, a: IntArray, b: IntArray, scales: tuple[float, floa
     pairs = [*_factors(scales[0], scales[1], 2), *_rounded(scales), *_factors(scales[0], scales[1], 3)]
     for pa, pb in pairs:
         v = a[:, None] * pa + b[None, :] * (sign * pb)
-        requant, width = _constants(v, table, scales[0] / scales[2] / pa if pa else scales[1] / scales[2] / pb, z)
+        slope = scales[0] / scales[2] / pa if pa else scales[1] / scales[2] / pb
+        requant, width = _constants(v, table, slope, z)
         if best is not None and width <= 0:
             continue
-        differing = np.unique(v[requantise(v[..., None], requant)[..., 0] != table])
-        if best is None or differing.size < best.differing.size:
-            best = AddFit((pa, sign * pb), requant, differing)
-        if not differing.size:
+        # ties that go to even codes leave no room; at first only, for the nearest factors
+        for one in [requant] if width > 0 else [requant, *_to_even(requant, slope)]:
+            differing = np.unique(v[requantise(v[..., None], one)[..., 0] != table])
+            if best is None or differing.size < best.differing.size:
+                best = AddFit((pa, sign * pb), one, differing)
+        if not best.differing.size:
             break
     assert best is not None
     return best
@@ -126,6 +129,20 @@ def _constants(v: IntArray, table: IntArray, slope: float, z: int) -> tuple[Requ
     zero = one(0)
     requant = Requant(zero, one(m), one(shift), one(r), one(d), zero, zero, zero, z, low, high)
     return check(requant), room
+
+
+def _to_even(requant: Requant, slope: float) -> list[Requant]:
+    """The slope itself, half to even: as counted from the zero point, and from code 0."""
+    shift = min(30 - int(np.floor(np.log2(slope))), 63)
+    m = int(np.rint(slope * 2.0**shift))
+    if m == 1 << 31:
+        m, shift = m >> 1, shift - 1
+    fields = {"m": m, "s": shift, "d": 0, "even": 1}
+    arrays = {name: np.array([value], np.int64) for name, value in fields.items()}
+    return [
+        check(replace(requant, **arrays, r=np.array([HALF + (start << FRACTION)], np.int64), z=requant.z - start))
+        for start in (0, requant.z)
+    ]
 
 
 def spread(requant: Requant, channels: int) -> Requant:

@@ -9,7 +9,10 @@ from pyexport import ir
 
 
 def codes_of(rule: str, quant: ir.Quant, real: npt.NDArray[np.float32]) -> npt.NDArray[np.int64]:
-    """torch: RNE(fma(x, 1/s, z)); ort: RNE(x / s) + z; qonnx: RNE((x / s) + z); otherwise RNE(x * f32(1/s)) + z. Saturates."""
+    """torch: RNE(fma(x, 1/s, z)); ort: RNE(x / s) + z; qonnx: RNE((x / s) + z); otherwise RNE(x * f32(1/s)) + z.
+
+    Saturates.
+    """
     low, high = quant.range
     with np.errstate(over="ignore"):
         inverse = np.float32(1) / quant.scale

@@ -35,8 +35,8 @@ HOW = "save the model as one ONNX file again"
 class Op:
     """One operation. kind: its name, with the domain in front unless that is ONNX's own ("com.microsoft.QGemm").
 
-    inputs, outputs: names of tensors, "" where one is left out. limits: lowest and highest code that it gives, if narrower
-    than the codes' type.
+    inputs, outputs: names of tensors, "" where one is left out. limits: lowest and highest code that it gives, if
+    narrower than the codes' type.
     """
 
     kind: str
