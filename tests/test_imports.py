@@ -66,6 +66,7 @@ ONLY_IN: dict[str, set[str]] = {
     "flatbuffers": {"readers"},
     "onnx": {"readers", "verify"},
     "onnxruntime": {"verify"},
+    "qonnx": {"verify"},
     "torch": {"verify"},
 }
 

@@ -33,8 +33,14 @@ def _torchscript() -> Runtime:
     return torchscript.run
 
 
+def _qonnx() -> Runtime:
+    from pyexport.verify import qonnx
+
+    return qonnx.run
+
+
 # Kind of file -> its runtime, imported only when asked for.
-RUNTIMES: dict[str, Callable[[], Runtime]] = {"torchscript": _torchscript}
+RUNTIMES: dict[str, Callable[[], Runtime]] = {"torchscript": _torchscript, "qonnx": _qonnx}
 
 
 @dataclass(frozen=True)
