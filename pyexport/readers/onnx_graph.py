@@ -34,8 +34,8 @@ QONNX = "qonnx"  # the kind of file, its runtime and its rule for real inputs
 QONNX_DOMAINS = ("qonnx.custom_op.general", "onnx.brevitas", "finn.custom_op.general")
 # Operations that a step before quantising removes -> what to do.
 HINTS = {
-    "BatchNormalization": "run quant_pre_process of onnxruntime.quantization.shape_inference before quantising: it folds "
-    "a batch normalisation into its convolution"
+    "BatchNormalization": "run onnxruntime's quant_pre_process before quantising: it folds a batch normalisation into "
+    "its convolution"
 }
 CODE_TYPES: dict[str, ir.Dtype] = {"int8": "int8", "uint8": "uint8"}
 

@@ -7,7 +7,7 @@ import numpy as np
 from pyexport.arith import clamp
 from pyexport.errors import IntactError
 from pyexport.ir import Quant
-from pyexport.runtimes import exactly, qonnx
+from pyexport.runtimes import exactly, ort_elementwise, qonnx
 from pyexport.runtimes.curve import Curve, IntArray, finish
 from pyexport.runtimes.pools import pool_curve, pool_rule
 from pyexport.runtimes.tflite import REFERENCE, check_runtime, quantise_multiplier, scale_by
@@ -36,6 +36,8 @@ def average_curve(
         return exactly.mean_curve(runtime, taps, divisor, channels, source, out, limits)
     if arithmetic == "tflite-mean":
         return mean_curve(runtime, taps, channels, source, out, limits)
+    if arithmetic in ort_elementwise.AVERAGES and (source != out or pool_rule(arithmetic, runtime) == arithmetic):
+        return ort_elementwise.mean_curve(arithmetic, divisor, channels, source, out, limits)
     if source != out:
         raise IntactError("average pooling must keep scale and zero point")
     return pool_curve(pool_rule(arithmetic, runtime), divisor, channels, out.zero_point, *limits)

@@ -33,6 +33,12 @@ def _torchscript() -> Runtime:
     return torchscript.run
 
 
+def _onnx() -> Runtime:
+    from pyexport.verify import onnx
+
+    return onnx.run
+
+
 def _qonnx() -> Runtime:
     from pyexport.verify import qonnx
 
@@ -40,7 +46,7 @@ def _qonnx() -> Runtime:
 
 
 # Kind of file -> its runtime, imported only when asked for.
-RUNTIMES: dict[str, Callable[[], Runtime]] = {"torchscript": _torchscript, "qonnx": _qonnx}
+RUNTIMES: dict[str, Callable[[], Runtime]] = {"onnx": _onnx, "qonnx": _qonnx, "torchscript": _torchscript}
 
 
 @dataclass(frozen=True)
