@@ -45,8 +45,19 @@ def _qonnx() -> Runtime:
     return qonnx.run
 
 
+def _pt2e() -> Runtime:
+    from pyexport.verify import pt2e
+
+    return pt2e.run
+
+
 # Kind of file -> its runtime, imported only when asked for.
-RUNTIMES: dict[str, Callable[[], Runtime]] = {"onnx": _onnx, "qonnx": _qonnx, "torchscript": _torchscript}
+RUNTIMES: dict[str, Callable[[], Runtime]] = {
+    "onnx": _onnx,
+    "pt2e": _pt2e,
+    "qonnx": _qonnx,
+    "torchscript": _torchscript,
+}
 
 
 @dataclass(frozen=True)
