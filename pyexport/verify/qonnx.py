@@ -1,4 +1,4 @@
-"""QONNX's own executor, node by node in float32, on a graph of `Quant` nodes."""
+"""QONNX's own executor, node by node in float32, on a graph of `Quant` nodes or a QCDQ one."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ from pyexport.verify.run import Run
 IntArray = npt.NDArray[np.int64]
 BATCH = 50
 IR_VERSION = 10  # the executor's models of one node otherwise carry the onnx package's own, too new for onnxruntime
-QUANTISERS = ("Quant", "IntQuant", "Trunc")
-BETWEEN = ("Relu", "Clip", "BatchNormalization")  # a layer's own, before its quantiser
+QUANTISERS = ("Quant", "IntQuant", "Trunc", "DequantizeLinear")
+BETWEEN = ("Relu", "Clip", "BatchNormalization", "QuantizeLinear")  # a layer's own, and what its quantiser is made of
 
 
 def run(model: Path, network: Network, codes: IntArray, real: npt.NDArray[np.float32]) -> Run:
@@ -90,12 +90,10 @@ def _note(network: Network) -> str:
     weighted = [layer for layer in network.layers if layer.weights is not None]
     scales += [np.atleast_1d(layer.facts["weight_scales"]) for layer in weighted]
     powers = all((np.frexp(scale)[0] == 0.5).all() for scale in scales)
-    largest = max(
-        (int(np.abs(layer.facts[key]).max()) for layer in weighted for key in ("acc_lo", "acc_hi")), default=0
-    )
-    if powers and largest < 1 << 23:
+    bounds = [layer.facts[key] for layer in weighted for key in ("acc_lo", "acc_hi")]
+    if powers and all(np.abs(bound).max() < 1 << 23 for bound in bounds):
         return "all scales are powers of two: qonnx's float32 sums are exact, so every code must be equal"
     return (
-        "qonnx adds float32 products of scales that are no powers of two: where a sum lies within their rounding errors "
-        "of a tie, its code may differ by one, and with it what later layers make of it"
+        "qonnx adds float32 products of scales that are no powers of two: where a sum lies within their rounding "
+        "errors of a tie, its code may differ by one, and with it what later layers make of it"
     )
