@@ -109,8 +109,6 @@ def pairs(context: Context, op: Op, a: Any, b: Any) -> Real:
         context.fail(f"takes shapes {values[0].shape} and {values[1].shape}; equal shapes are accepted")
 
     def emit(quant: ir.Quant, relu: bool) -> Value:
-        if len({quant.dtype, *(tensor.quant.dtype for tensor in tensors)}) > 1:
-            builder.fail(layer, "its inputs and output have different code types")
         name = builder.unique(layer)
         sign = 1 if function == "add" else -1
         node = ir.Add(name, (tensors[0].name, tensors[1].name), name, sign, builder.clamp_of(quant, relu))
