@@ -24,11 +24,18 @@ class Net:
 
     def __init__(self, shape: Sequence[int], seed: int = 0) -> None:
         self.shape, self.last, self.nodes, self.stored = tuple(shape), "x", list[Any](), dict[str, Any]()
+        self.narrow: dict[str, Any] = {}
         self.random = np.random.default_rng(seed)
 
     def constant(self, value: Any, dtype: Any = np.float32) -> str:
         name = f"c{len(self.stored)}"
         self.stored[name] = np.asarray(value, dtype)
+        return name
+
+    def packed(self, codes: Any, kind: int) -> str:
+        """A constant of 2 or 4 bits."""
+        name = self.constant(codes)
+        self.narrow[name] = helper.make_tensor(name, kind, np.shape(codes), np.ravel(codes).tolist())
         return name
 
     def node(self, kind: str, *inputs: str, domain: str = "", **attributes: Any) -> str:
@@ -62,7 +69,7 @@ class Net:
             helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
             for name, shape in (("x", (1, *self.shape)), (self.last, None))
         ]
-        stored = [numpy_helper.from_array(value, name) for name, value in self.stored.items()]
+        stored = [self.narrow.get(name, numpy_helper.from_array(value, name)) for name, value in self.stored.items()]
         graph = helper.make_graph(self.nodes, "net", ports[:1], ports[1:], stored)
         opsets = [helper.make_opsetid("", 13), helper.make_opsetid(DOMAIN, 2)]
         onnx.save(helper.make_model(graph, opset_imports=opsets, ir_version=8), str(path))
@@ -74,7 +81,11 @@ class Net:
         for node in self.nodes:
             attributes = {item.name: helper.get_attribute_value(item) for item in node.attribute}
             inputs = [values[name] for name in node.input]
-            values[node.output[0]] = MEANING[node.op_type](attributes, *inputs)
+            result = MEANING[node.op_type](attributes, *inputs)
+            if node.op_type == "QuantizeLinear" and node.input[2] in self.narrow:
+                bits = {TensorProto.UINT4: 4, TensorProto.UINT2: 2}[self.narrow[node.input[2]].data_type]
+                result = np.clip(result, 0, 2**bits - 1)
+            values[node.output[0]] = result
         return values
 
 

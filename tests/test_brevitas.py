@@ -16,6 +16,8 @@ from pyexport.errors import IntactError
 from pyexport.qlayers import Network
 
 pytest.importorskip("onnx")
+from onnx import TensorProto
+
 from tests.qonnx_nets import Net, code_range
 
 f32 = np.float32
@@ -136,6 +138,23 @@ def net_weights(net: Net, bits: int) -> str:
     codes = net.constant(net.random.integers(low, high + 1, (3, 4, 2, 2)), np.int8)
     scale, zero = net.constant([0.25, 0.5, 1]), net.constant([0, 0, 0], np.int8)
     return net.node("DequantizeLinear", codes, scale, zero, axis=0)
+
+
+@pytest.mark.parametrize("bits", [2, 4])
+def test_codes_of_4_and_2_bits(bits: int, tmp_path: Path) -> None:
+    """ONNX's own types: weights packed, activations by the type of their zero point."""
+    signed, unsigned = {2: (TensorProto.INT2, TensorProto.UINT2), 4: (TensorProto.INT4, TensorProto.UINT4)}[bits]
+    net = Net((2, 5, 5), bits)
+    source = net.qcdq("x", 0.5, (-128, 127), np.int8)
+    low, high = code_range(bits, 1, 0)
+    codes = net.random.integers(low, high + 1, (3, 2, 3, 3))
+    weights = net.node("DequantizeLinear", net.packed(codes, signed), net.constant(0.25), net.packed(0, signed))
+    net.node("Conv", source, weights)
+    step, zero = net.constant(2.0 ** (5 - bits)), net.packed(1, unsigned)
+    net.node("DequantizeLinear", net.node("QuantizeLinear", net.last, step, zero), step, zero)
+    exported, _ = compared(net, tmp_path / "narrow.onnx")
+    assert np.array_equal(exported.network.layers[0].weights, codes.transpose(0, 2, 3, 1))
+    assert exported.graph.tensors[exported.graph.output.tensor].quant.range == code_range(bits, 0, 0)
 
 
 def small(**changes: Any) -> Net:

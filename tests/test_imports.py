@@ -66,11 +66,11 @@ EVERYWHERE = {"numpy"}
 ONLY_IN: dict[str, set[str]] = {
     "rich": {"export", "report"},
     "flatbuffers": {"readers"},
+    "torch": {"verify", "torch_program", "calibrate"},
+    "torchao": {"calibrate"},
     "onnx": {"readers", "verify"},
     "onnxruntime": {"calibrate", "verify"},
     "qonnx": {"verify"},
-    "torch": {"verify", "torch_program", "calibrate"},
-    "torchao": {"calibrate"},
 }
 
 FILES = sorted(path for path in (ROOT / PACKAGE).rglob("*.py") if path != ROOT / PACKAGE / "__init__.py")

@@ -1,4 +1,5 @@
-"""QCDQ: a Clip of codes between QuantizeLinear and DequantizeLinear leaves fewer bits than the codes' type has."""
+"""Codes of fewer bits than their type has: by a Clip between QuantizeLinear and DequantizeLinear (QCDQ), or by a zero
+point of a 4-bit or 2-bit type."""
 
 from __future__ import annotations
 
@@ -7,14 +8,14 @@ from dataclasses import replace
 from pyexport.readers.onnx_file import Model, Op
 
 
-def joined(model: Model) -> tuple[Op, ...]:
-    """The operations, each QuantizeLinear with the limits of the Clip that alone reads it, which disappears."""
+def joined(model: Model, ops: tuple[Op, ...]) -> tuple[Op, ...]:
+    """The operations `ops`, each QuantizeLinear with the limits of the Clip that alone reads it, which disappears."""
     readers: dict[str, list[Op]] = {}
-    for one in model.ops:
+    for one in ops:
         for name in one.inputs:
             readers.setdefault(name, []).append(one)
     kept, clips = [], set[str]()
-    for one in model.ops:
+    for one in ops:
         if one.kind == "Clip" and one.outputs and one.outputs[0] in clips:
             continue
         if one.kind == "QuantizeLinear" and one.outputs:
@@ -23,6 +24,8 @@ def joined(model: Model) -> tuple[Op, ...]:
             if limits and one.outputs[0] != model.outputs[0].name:
                 one = replace(one, outputs=following[0].outputs, limits=limits)
                 clips.add(following[0].outputs[0])
+            elif len(one.inputs) > 2:
+                one = replace(one, limits=model.narrow(one.inputs[2]))
         kept.append(one)
     return tuple(kept)
 

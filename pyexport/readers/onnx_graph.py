@@ -24,6 +24,7 @@ from pyexport.errors import IntactError
 from pyexport.readers import onnx_clips
 from pyexport.readers.builder import Builder, Pads, Pair, Value
 from pyexport.readers.onnx_file import Model, Op, Port
+from pyexport.readers.onnx_pairs import merged
 from pyexport.readers.options import Options
 from pyexport.readers.real import Real, RealContext
 from pyexport.readers.tensors import Array, TensorError
@@ -210,7 +211,7 @@ def read(path: Path, options: Options) -> ir.Graph:
     builder = Builder(model.file, shape, QONNX if own else "ort", input_hwc=_is_hwc(model))
     context = Context(builder, model, batch)
     values: dict[str, Any] = {"": None, model.inputs[0].name: Real.of_input(builder.input)}
-    for one in onnx_clips.joined(model):
+    for one in onnx_clips.joined(model, merged(model)):
         _run(context, one, values)
     result = values.get(model.outputs[0].name)
     if isinstance(result, Real):

@@ -72,8 +72,8 @@ class RealContext:
         self.layer = "output"
         if output_range is None:
             raise IntactError(
-                f"{self.builder.file}: the last layer's output is not quantised (X86InductorQuantizer leaves it so); "
-                "give its range with --output-range=LOW,HIGH, or a quantizer that annotates outputs (XNNPACKQuantizer)"
+                f"{self.builder.file}: the last layer's output is not quantised; give its range with "
+                "--output-range=LOW,HIGH, or quantise it (XNNPACKQuantizer does, X86InductorQuantizer doesn't)"
             )
         low, high = min(0.0, output_range[0]), max(0.0, output_range[1])
         scale = (high - low) / 255
