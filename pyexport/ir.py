@@ -396,8 +396,6 @@ def _several_inputs_problems(graph: Graph, node: AnyNode) -> Iterator[str]:
             yield f"axis {node.axis} is not 0, 1 or 2"
         elif any(_without(t.shape, node.axis) != _without(inputs[0].shape, node.axis) for t in inputs):
             yield f"inputs of shapes {', '.join(str(t.shape) for t in inputs)} do not fit side by side"
-        if any(t.quant.dtype != graph.tensors[node.output].quant.dtype for t in inputs):
-            yield "inputs and output must have the same code type"
     elif len(inputs) != (2 if isinstance(node, Add) else 1):
         yield f"has {len(inputs)} inputs"
     elif isinstance(node, Add):

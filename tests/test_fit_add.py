@@ -45,6 +45,17 @@ def test_every_pair_of_codes(a: f32, b: f32, stretch: float, z: tuple[int, int, 
         assert not different.any()
 
 
+@settings(max_examples=40, deadline=None)
+@given(*[st.integers(-7, -2)] * 2, st.integers(-1, 2), st.tuples(zeros, zeros, zeros), st.sampled_from([1, -1]))
+def test_ties_to_even(a: int, b: int, stretch: int, z: tuple[int, int, int], sign: int) -> None:
+    """Powers of two: every second sum may be a tie. One runtime counts even codes from the zero point, one from 0."""
+    sizes = (2.0**a, 2.0**b, 2.0 ** (max(a, b) + stretch))
+    quants = [ir.Quant(f32(scale), zero, "int8") for scale, zero in zip(sizes, z, strict=True)]
+    for runtime in ("exact", "qonnx"):
+        table = runtimes.add_table(quants[0], quants[1], quants[2], runtime, None, sign)
+        assert not fit_add(table, CODES - z[0], CODES - z[1], sizes, z[2], sign).differing.size
+
+
 def test_an_impossible_table_is_not_called_equal() -> None:
     """A table that no two factors make: the differing values are listed."""
     quant = ir.Quant(f32(0.1), 0, "int8")

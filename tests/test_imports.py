@@ -73,6 +73,7 @@ ONLY_IN: dict[str, set[str]] = {
     "torchao": {"calibrate"},
     "onnx": {"readers", "verify", "calibrate"},
     "onnxruntime": {"verify", "calibrate"},
+    "qonnx": {"verify"},
 }
 
 FILES = sorted(path for path in (ROOT / PACKAGE).rglob("*.py") if path != ROOT / PACKAGE / "__init__.py")

@@ -13,6 +13,7 @@ from typing import Any
 from pyexport import ir
 from pyexport.errors import IntactError
 from pyexport.readers import (
+    onnx_brevitas,
     onnx_file,
     onnx_graph,
     onnx_integer,
@@ -27,7 +28,7 @@ from pyexport.readers.archive import ZIP_MAGIC, Archive
 from pyexport.readers.damage import reading
 from pyexport.readers.options import Options
 
-assert onnx_integer and onnx_qoperator and onnx_shape_ops  # register their operations
+assert onnx_brevitas and onnx_integer and onnx_qoperator and onnx_shape_ops  # register their operations
 
 Reader = Callable[[Path, Archive, Options], ir.Graph]
 

@@ -213,7 +213,7 @@ class Builder:
             pads = self.ceil_pads(source, kernel, stride, (padding[0], padding[1]), dilation)
         height, width = self.windows(layer, source, kernel, stride, pads, dilation)
         name = self.unique(layer)
-        clamp = ir.CODE_RANGE[quant.dtype]
+        clamp = quant.range
         node = ir.MaxPool2d(name, (value.tensor,), name, kernel, stride, pads, dilation, clamp)
         self.add(node, (height, width, source[2]), quant)
         return replace(value, tensor=name, shape=(source[2], height, width))
@@ -242,7 +242,7 @@ class Builder:
         pads = four(padding)
         height, width = self.windows(layer, source, kernel, stride, pads, (1, 1))
         name = self.unique(layer)
-        clamp = ir.CODE_RANGE[quant.dtype]
+        clamp = quant.range
         node = ir.AvgPool2d(name, (value.tensor,), name, kernel, stride, pads, include_pad, divisor, clamp, arithmetic)
         self.add(node, (height, width, source[2]), quant)
         return replace(value, tensor=name, shape=(source[2], height, width))
@@ -266,7 +266,7 @@ class Builder:
         quant = self.codes(layer, replace(value, quantised=True) if exact else value).quant
         codes = tuple(
             limit if real is None else limit_of(quant, real, self.float_input)
-            for real, limit in zip((low, high), ir.CODE_RANGE[quant.dtype], strict=True)
+            for real, limit in zip((low, high), quant.range, strict=True)
         )
         if codes[0] > codes[1]:
             self.fail(layer, f"clips to {low}..{high}, which is empty")
@@ -362,7 +362,7 @@ class Builder:
 
     @staticmethod
     def clamp_of(quant: ir.Quant, relu: bool) -> Pair:
-        low, high = ir.CODE_RANGE[quant.dtype]
+        low, high = quant.range
         return (quant.zero_point if relu else low, high)
 
     def finish(self, value: Value, name: str, source: str, match: str) -> ir.Graph:

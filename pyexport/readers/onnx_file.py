@@ -25,6 +25,8 @@ DTYPES = {
     1: "<f4", 2: "u1", 3: "i1", 4: "<u2", 5: "<i2", 6: "<i4", 7: "<i8", 9: "?", 10: "<f2", 11: "<f8", 12: "<u4",
     13: "<u8",
 }  # fmt: skip
+# Types of fewer than 8 bits: bits, and the type that holds their codes here.
+NARROW = {21: (4, np.uint8), 22: (4, np.int8), 25: (2, np.uint8), 26: (2, np.int8)}
 EXTERNAL = 1  # TensorProto.data_location
 # onnx.AttributeProto's numbers of the attribute types that operations use here -> the field that holds the value.
 ATTRIBUTES = {1: "f", 2: "i", 3: "s", 4: "t", 6: "floats", 7: "ints"}
@@ -35,7 +37,8 @@ HOW = "save the model as one ONNX file again"
 class Op:
     """One operation. kind: its name, with the domain in front unless that is ONNX's own ("com.microsoft.QGemm").
 
-    inputs, outputs: names of tensors, "" where one is left out.
+    inputs, outputs: names of tensors, "" where one is left out. limits: lowest and highest code that it gives, if
+    narrower than the codes' type.
     """
 
     kind: str
@@ -43,6 +46,7 @@ class Op:
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     attributes: dict[str, Any] = field(default_factory=dict)
+    limits: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True)
@@ -161,8 +165,17 @@ class Model:
         """Adds a constant."""
         self._decoded[name] = values
 
+    def narrow(self, name: str) -> tuple[int, int] | None:
+        """Lowest and highest code of an initialiser's type, if it has fewer than 8 bits."""
+        if name not in self._stored or self._stored[name].data_type not in NARROW:
+            return None
+        bits, dtype = NARROW[self._stored[name].data_type]
+        return (0, (1 << bits) - 1) if dtype == np.uint8 else (-(1 << (bits - 1)), (1 << (bits - 1)) - 1)
+
     def array(self, tensor: Any) -> Array:
         """The values of a TensorProto. Raises TensorError."""
+        if tensor.data_type in NARROW:
+            return self._unpacked(tensor)
         if tensor.data_type not in DTYPES:
             raise TensorError(f"tensor {tensor.name[:60]!r} has ONNX element type {tensor.data_type}, not supported")
         dtype, dims = np.dtype(DTYPES[tensor.data_type]), tuple(tensor.dims)
@@ -183,6 +196,21 @@ class Model:
                 raise TensorError(f"tensor {tensor.name[:60]!r} of shape {dims} has {values.size} values")
             flat = values.astype(np.uint16).view(dtype) if dtype == np.float16 else values.astype(dtype)
         return flat.reshape(dims)
+
+    def _unpacked(self, tensor: Any) -> Array:
+        """Values of 4 or 2 bits, several in a byte, the first one lowest."""
+        (bits, dtype), dims = NARROW[tensor.data_type], tuple(tensor.dims)
+        count, each = math.prod(dims), 8 // NARROW[tensor.data_type][0]
+        if len(dims) > 8 or min(dims, default=0) < 0 or count > MAX_FILE_BYTES or tensor.data_location == EXTERNAL:
+            raise TensorError(f"tensor {tensor.name[:60]!r} of {bits} bits, shape {dims}, is not in the file itself")
+        raw = np.frombuffer(tensor.raw_data, np.uint8) if tensor.raw_data else np.asarray(tensor.int32_data, np.int64)
+        if raw.size != -(-count // each):
+            raise TensorError(f"tensor {tensor.name[:60]!r} of {bits} bits, shape {dims}, has {raw.size} bytes")
+        parts = (raw.astype(np.uint8)[:, None] >> np.arange(0, 8, bits, dtype=np.uint8)) & ((1 << bits) - 1)
+        codes = parts.reshape(-1)[:count].astype(np.int16)
+        if dtype == np.int8:
+            codes -= (codes >> (bits - 1)) << bits
+        return codes.astype(dtype).reshape(dims)
 
     def _external(self, tensor: Any, size: int) -> bytes:
         """Weights kept in a file of their own, in the model's folder."""

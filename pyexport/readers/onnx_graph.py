@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ import numpy.typing as npt
 
 from pyexport import ir
 from pyexport.errors import IntactError
+from pyexport.readers import onnx_clips
 from pyexport.readers.builder import Builder, Pads, Pair, Value
 from pyexport.readers.onnx_file import Model, Op, Port
 from pyexport.readers.onnx_pairs import merged
@@ -30,6 +31,8 @@ from pyexport.readers.tensors import Array, TensorError
 
 TABLE: dict[str, Callable[..., Any]] = {}
 MS = "com.microsoft."
+QONNX = "qonnx"  # the kind of file, its runtime and its rule for real inputs
+QONNX_DOMAINS = ("qonnx.custom_op.general", "onnx.brevitas", "finn.custom_op.general")
 # Operations that a step before quantising removes -> what to do.
 HINTS = {
     "BatchNormalization": "run onnxruntime's quant_pre_process before quantising: it folds a batch normalisation into "
@@ -75,11 +78,16 @@ class Unfinished:
 
 
 class Context(RealContext):
-    """What the operations work on. batch: the batch size that the file fixes, None if free. match: the runtime."""
+    """What the operations work on. batch: the batch size that the file fixes, None if free. match: the runtime.
+
+    qonnx: the file has QONNX's own operations, and its executor, which computes in float32, is the runtime to follow.
+    """
 
     def __init__(self, builder: Builder, model: Model, batch: int | None) -> None:
         super().__init__(builder)
-        self.model, self.batch, self.match = model, batch, "ort"
+        self.model, self.batch = model, batch
+        self.qonnx = builder.float_input == QONNX
+        self.match = QONNX if self.qonnx else "ort"
 
     # --- quantisation ------------------------------------------------------------------------------------------
 
@@ -119,7 +127,8 @@ class Context(RealContext):
         )
         if not value.tensor:
             value = self.builder.quantize(self.layer, value, quant)
-        if quant != self.builder.codes(self.layer, value).quant:
+        known = self.builder.codes(self.layer, value).quant
+        if quant != replace(known, limits=None):
             self.fail("dequantises with another scale than the tensor was quantised with")
         return self.dequantised(value)
 
@@ -142,9 +151,7 @@ class Context(RealContext):
         if self.builder.codes(layer, value).quant.dtype != quant.dtype and constant is not None:
             self.builder.fail(layer, "input and output have different code types")
         name = self.builder.unique(layer)
-        node = ir.Lookup(
-            name, (value.tensor,), name, function, ir.CODE_RANGE[quant.dtype], alpha, constant, constant_first
-        )
+        node = ir.Lookup(name, (value.tensor,), name, function, quant.range, alpha, constant, constant_first)
         self.builder.add(node, self.builder.tensors[value.tensor].shape, quant)
         return Value(name, value.shape, False, True, value.hwc)
 
@@ -209,17 +216,18 @@ def read(path: Path, options: Options) -> ir.Graph:
     """The graph of an ONNX file. An input shape, if given, must not contradict the file's own."""
     model = Model(path)
     batch, shape = _input_shape(model.inputs[0], model.file, options)
-    builder = Builder(model.file, shape, "ort", input_hwc=_is_hwc(model))
+    own = any(one.kind.startswith(QONNX_DOMAINS) for one in model.ops)
+    builder = Builder(model.file, shape, QONNX if own else "ort", input_hwc=_is_hwc(model))
     context = Context(builder, model, batch)
     values: dict[str, Any] = {"": None, model.inputs[0].name: Real.of_input(builder.input)}
-    for one in merged(model):
+    for one in onnx_clips.joined(model, merged(model)):
         _run(context, one, values)
     result = values.get(model.outputs[0].name)
     if isinstance(result, Real):
         result = context.codes(result) if result.source else context.quantised_output(result, options.output_range)
     if not isinstance(result, Value):
         raise IntactError(f"{model.file}: its output {model.outputs[0].name!r} is no result of a layer")
-    return builder.finish(result, path.stem, "onnx", context.match)
+    return builder.finish(result, path.stem, QONNX if own else "onnx", context.match)
 
 
 def _input_shape(port: Port, file: str, options: Options) -> tuple[int | None, tuple[int, ...]]:

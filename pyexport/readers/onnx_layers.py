@@ -33,8 +33,11 @@ def weights_of(
         context.fail(f"its weights have scales along axis {constant.axis}; one for each of {out} outputs is accepted")
     scale = np.ascontiguousarray(np.broadcast_to(constant.scale, out))
     zero = np.ascontiguousarray(np.broadcast_to(constant.zero_point, out), np.int32)
-    codes_of_bias = None if bias is None else _bias(context, source.scale * scale, bias, out)
-    return ir.Weights(codes, scale, zero, codes_of_bias, True, constant.axis is not None)
+    kept, whole = None, True
+    if bias is not None:
+        step = source.scale * scale
+        kept, whole = _real_bias(context, step, bias, out) if context.qonnx else (_bias(context, step, bias, out), True)
+    return ir.Weights(codes, scale, zero, kept, whole, constant.axis is not None)
 
 
 def _bias(context: Context, step: Array, bias: Any, out: int) -> Array:
@@ -53,6 +56,16 @@ def _bias(context: Context, step: Array, bias: Any, out: int) -> Array:
     if not np.isfinite(codes).all():
         context.fail("a bias is not a finite number of accumulator steps; re-calibrate the model")
     return codes
+
+
+def _real_bias(context: Context, step: Array, bias: Any, out: int) -> tuple[Array, bool]:
+    """QONNX: codes and True where the bias has the scale input scale * weight scale, else real values and False."""
+    real = bias.real if isinstance(bias, Constant) else bias
+    if not isinstance(real, np.ndarray) or real.dtype != np.float32 or real.size != out or not np.isfinite(real).all():
+        context.fail(f"its bias is no constant of {out} finite values")
+    if isinstance(bias, Constant) and np.allclose(bias.scale, step, rtol=1e-6, atol=0) and not bias.zero_point.any():
+        return bias.codes.reshape(out).astype(np.float64), True
+    return real.reshape(out).astype(np.float64), False
 
 
 @op("Conv")

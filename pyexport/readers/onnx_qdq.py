@@ -22,7 +22,10 @@ def quantize(context: Context, op: Op, source: Any, scale: Any, zero_point: Any 
         context.fail("quantises in blocks; one scale, or one for each channel is accepted")
     if isinstance(source, np.ndarray):
         return _quantised_constant(context, op, source, scale, zero_point)
-    return context.quantise(context.real(source), context.quant(scale, zero_point))
+    found = context.quant(scale, zero_point)
+    if op.limits is not None and op.limits != found.range:
+        found = replace(found, limits=op.limits)
+    return context.quantise(context.real(source), found)
 
 
 def _quantised_constant(context: Context, op: Op, source: Any, scale: Any, zero_point: Any) -> Any:
@@ -37,8 +40,8 @@ def _quantised_constant(context: Context, op: Op, source: Any, scale: Any, zero_
     codes = np.rint(source / step.reshape(shape)).astype(np.float64) + zero.reshape(shape)
     if not np.isfinite(codes).all():
         context.fail("a constant or its scale is not a finite number")
-    limits = np.iinfo(dtype)
-    return np.clip(codes, limits.min, limits.max).astype(dtype)
+    low, high = op.limits or (np.iinfo(dtype).min, np.iinfo(dtype).max)
+    return np.clip(codes, low, high).astype(dtype)
 
 
 def _axis(context: Context, op: Op, array: Any, count: int) -> int:
@@ -111,8 +114,6 @@ def pairs(context: Context, op: Op, a: Any, b: Any) -> Any:
         context.fail(f"takes shapes {values[0].shape} and {values[1].shape}; equal shapes are accepted")
 
     def emit(quant: ir.Quant, relu: bool) -> Value:
-        if len({quant.dtype, *(tensor.quant.dtype for tensor in tensors)}) > 1:
-            builder.fail(layer, "its inputs and output have different code types")
         name = builder.unique(layer)
         sign = 1 if function == "add" else -1
         node = ir.Add(name, (tensors[0].name, tensors[1].name), name, sign, builder.clamp_of(quant, relu))
@@ -262,6 +263,8 @@ def relu(context: Context, op: Op, source: Any) -> Any:
 
 @op("Clip")
 def clip(context: Context, op: Op, source: Any, low: Any = None, high: Any = None) -> Any:
+    if all(isinstance(item, np.ndarray) and item.dtype.kind in "iu" for item in (source, low, high)):
+        return np.clip(source, low, high).astype(source.dtype)  # weights of fewer bits than their type has
     limits = []
     for name, given in (("min", low), ("max", high)):
         given = given.real if isinstance(given, Constant) else given

@@ -30,6 +30,7 @@ LAYERS: dict[str, Callable[[Layer], Curve]] = {
     "exact": layers.exact,
     "exact-up": layers.exact_up,
     "exact-away": layers.exact_away,
+    "qonnx": layers.qonnx,
 }
 
 

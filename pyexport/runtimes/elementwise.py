@@ -13,7 +13,7 @@ import numpy as np
 from pyexport.arith import clamp
 from pyexport.errors import IntactError
 from pyexport.ir import CODE_RANGE, Lookup, Quant
-from pyexport.runtimes import exactly, ort_elementwise, tflite, tflite_unary, torch_elementwise
+from pyexport.runtimes import exactly, ort_elementwise, qonnx, tflite, tflite_unary, torch_elementwise
 from pyexport.runtimes.curve import IntArray
 
 AddTable = Callable[[Quant, Quant, Quant, str, "tuple[int, int] | None", int], IntArray]
@@ -46,6 +46,7 @@ FAMILIES = (
         torch_elementwise.multiply_table,
     ),
     Family(tuple(exactly.ROUNDINGS), exactly.add_table, exactly.unary_table, exactly.multiply_table),
+    Family((qonnx.RUNTIME,), qonnx.add_table, qonnx.unary_table, qonnx.multiply_table),
 )
 
 

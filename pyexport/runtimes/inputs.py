@@ -1,4 +1,4 @@
-"""Real inputs to codes, as the runtimes round them (Eq. 31 to 33, 44)."""
+"""Real inputs to codes, as the runtimes round them (Eq. 31 to 33, 44, 45)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pyexport.errors import IntactError
 from pyexport.runtimes.curve import IntArray, fma32
 
 RANGES = {"int8": (-128, 127), "uint8": (0, 255)}
-RULES = ("torch", "ort", "pt2e", "tflite-ref")
+RULES = ("torch", "ort", "pt2e", "tflite-ref", "qonnx")
 
 
 def input_rule(rule: str, runtime: str) -> str:
@@ -23,7 +23,7 @@ def quantise_input(
     """float32 array of any shape -> int64 codes of the same shape, in dtype's range; infinities saturate.
 
     torch: RNE(fma(x, 1/s, z)) (Eq. 31).  ort: RNE(x / s) + z (Eq. 32).  pt2e: RNE(x * (1/s)) + z (Eq. 33).
-    tflite-ref: x / s rounded half away from zero, + z (Eq. 44).
+    tflite-ref: x / s rounded half away from zero, + z (Eq. 44).  qonnx: RNE((x / s) + z) (Eq. 45).
     """
     if rule not in RULES or dtype not in RANGES:
         raise IntactError(f"input rule {rule!r} with {dtype!r} is not known; rules are {', '.join(RULES)}")
@@ -42,6 +42,8 @@ def quantise_input(
             rounded = np.rint(fma32(values, np.asarray(inverse), np.asarray(np.float32(zero_point)))).astype(np.float64)
         elif rule == "ort":
             rounded = np.rint(values / step).astype(np.float64) + zero_point
+        elif rule == "qonnx":
+            rounded = np.rint(values / step + np.float32(zero_point)).astype(np.float64)
         elif rule == "tflite-ref":
             quotient = (values / step).astype(np.float64)
             rounded = np.trunc(quotient + np.copysign(0.5, quotient)) + zero_point

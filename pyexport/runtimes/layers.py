@@ -15,6 +15,7 @@ import numpy as np
 from pyexport.arith import clamp
 from pyexport.errors import IntactError
 from pyexport.runtimes import exactly
+from pyexport.runtimes import qonnx as executor
 from pyexport.runtimes.curve import Curve, F32Array, F64Array, IntArray, finish, fma32
 
 ONE = np.float32(1)
@@ -220,6 +221,14 @@ def exact_up(layer: Layer) -> Curve:
 def exact_away(layer: Layer) -> Curve:
     """The same value, half rounded away from zero."""
     return _exact("exact-away", layer)
+
+
+def qonnx(layer: Layer) -> Curve:
+    """QONNX's executor, Eq. 45: RNE(v/sy + zy), v the exact sum rounded to float32."""
+    product = np.float64(layer.sx) * layer.sw.astype(np.float64)  # 24 bits times 24: exact
+    bias, none = np.zeros(layer.sw.size) if layer.bias is None else layer.bias, np.zeros(layer.sw.size)
+    whole, real = (bias, none) if layer.bias_is_integer else (none, bias)
+    return _curve_checked(layer, executor.sum_curve(product, whole, real, layer.sy, layer.zy, (layer.lo, layer.hi)))
 
 
 def _exact(name: str, layer: Layer) -> Curve:

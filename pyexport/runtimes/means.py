@@ -7,7 +7,7 @@ import numpy as np
 from pyexport.arith import clamp
 from pyexport.errors import IntactError
 from pyexport.ir import Quant
-from pyexport.runtimes import exactly, ort_elementwise
+from pyexport.runtimes import exactly, ort_elementwise, qonnx
 from pyexport.runtimes.curve import Curve, IntArray, finish
 from pyexport.runtimes.pools import pool_curve, pool_rule
 from pyexport.runtimes.tflite import REFERENCE, check_runtime, quantise_multiplier, scale_by
@@ -28,6 +28,10 @@ def average_curve(
     arithmetic: the source's own kernel (ir.AvgPool2d), which `runtime` may replace. Raises IntactError where that
     kernel keeps the scale and the layer does not.
     """
+    if arithmetic in qonnx.TRUNC:
+        return qonnx.trunc_curve(arithmetic, divisor, channels, source, out, limits)
+    if runtime == qonnx.RUNTIME:
+        return qonnx.mean_curve(divisor, channels, source, out, limits)
     if runtime in exactly.ROUNDINGS and source != out:
         return exactly.mean_curve(runtime, taps, divisor, channels, source, out, limits)
     if arithmetic == "tflite-mean":

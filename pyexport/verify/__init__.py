@@ -35,16 +35,16 @@ def _torchscript() -> Runtime:
     return torchscript.run
 
 
-def _pt2e() -> Runtime:
-    from pyexport.verify import pt2e
-
-    return pt2e.run
-
-
 def _onnx() -> Runtime:
     from pyexport.verify import onnx
 
     return onnx.run
+
+
+def _pt2e() -> Runtime:
+    from pyexport.verify import pt2e
+
+    return pt2e.run
 
 
 def _state_dict() -> Runtime:
@@ -53,11 +53,18 @@ def _state_dict() -> Runtime:
     return state_dict.run
 
 
+def _qonnx() -> Runtime:
+    from pyexport.verify import qonnx
+
+    return qonnx.run
+
+
 # Kind of file -> its runtime, imported only when asked for.
 RUNTIMES: dict[str, Callable[[], Runtime]] = {
     "torchscript": _torchscript,
     "pt2e": _pt2e,
     "onnx": _onnx,
+    "qonnx": _qonnx,
     "state-dict": _state_dict,
 }
 SAYS_LITTLE = {"state-dict"}  # the kinds whose runtime takes `said`
@@ -104,7 +111,9 @@ def verify(
     """
     quant = network.tensors[network.input.tensor].quant
     real = (codes - quant.zero_point).astype(np.float32) * quant.scale
-    run = _run(source, model, network, codes, real, said or {})
+    # a QCDQ file runs in both; which one is meant, the arithmetic to match says
+    kind = "qonnx" if (source, network.match) == ("onnx", "qonnx") else source
+    run = _run(kind, model, network, codes, real, said or {})
     ours = golden_tensors(network, codes)
     found = []
     for layer in network.layers:

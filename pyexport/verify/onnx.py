@@ -111,6 +111,8 @@ def _notes(kinds: Counter[str]) -> tuple[str, ...]:
 def _shown(model: onnx.ModelProto, network: Network) -> dict[str, str]:
     """Our tensor -> the name of the ONNX tensor that holds its codes."""
     writers = {name: node for node in model.graph.node for name in node.output}
+    # QCDQ: the codes of fewer bits
+    clipped = {node.input[0]: node.output[0] for node in model.graph.node if node.op_type == "Clip" and node.input}
     found: dict[str, str] = {}
     for node in model.graph.node:
         if node.op_type != "QuantizeLinear" and "QLinear" not in node.op_type and node.op_type != "QGemm":
@@ -119,7 +121,7 @@ def _shown(model: onnx.ModelProto, network: Network) -> dict[str, str]:
         while layer is not None:
             name = re.sub(r"[^A-Za-z0-9_.]", "_", layer.name.strip("/").replace("/", "."))
             if name in network.tensors:
-                found.setdefault(name, node.output[0])
+                found.setdefault(name, clipped.get(node.output[0], node.output[0]))
                 break
             if layer is not node and layer.op_type in ("DequantizeLinear", "QuantizeLinear"):
                 break
