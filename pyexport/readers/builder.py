@@ -177,7 +177,7 @@ class Builder:
             pads = self.ceil_pads(source, kernel, stride, padding, dilation)
         height, width = self.windows(layer, source, kernel, stride, pads, dilation)
         name = self.unique(layer)
-        clamp = ir.CODE_RANGE[quant.dtype]
+        clamp = quant.range
         node = ir.MaxPool2d(name, (value.tensor,), name, kernel, stride, pads, dilation, clamp)
         self.add(node, (height, width, source[2]), quant)
         return replace(value, tensor=name, shape=(source[2], height, width))
@@ -206,7 +206,7 @@ class Builder:
         pads = (padding[0], padding[0], padding[1], padding[1])
         height, width = self.windows(layer, source, kernel, stride, pads, (1, 1))
         name = self.unique(layer)
-        clamp = ir.CODE_RANGE[quant.dtype]
+        clamp = quant.range
         node = ir.AvgPool2d(name, (value.tensor,), name, kernel, stride, pads, include_pad, divisor, clamp, arithmetic)
         self.add(node, (height, width, source[2]), quant)
         return replace(value, tensor=name, shape=(source[2], height, width))
@@ -230,7 +230,7 @@ class Builder:
         quant = self.codes(layer, replace(value, quantised=True) if exact else value).quant
         codes = tuple(
             limit if real is None else limit_of(quant, real)
-            for real, limit in zip((low, high), ir.CODE_RANGE[quant.dtype], strict=True)
+            for real, limit in zip((low, high), quant.range, strict=True)
         )
         if codes[0] > codes[1]:
             self.fail(layer, f"clips to {low}..{high}, which is empty")
@@ -270,7 +270,7 @@ class Builder:
 
     @staticmethod
     def clamp_of(quant: ir.Quant, relu: bool) -> Pair:
-        low, high = ir.CODE_RANGE[quant.dtype]
+        low, high = quant.range
         return (quant.zero_point if relu else low, high)
 
     def finish(self, value: Value, name: str, source: str, match: str) -> ir.Graph:

@@ -25,13 +25,13 @@ class Layer:
     """Quantisation of a convolution or linear layer, as the source stores it.
 
     sx, sy: float32 input and output scales.  zy, lo, hi: output zero point and clamp in the source's code type.
-    sw: float32 (C,).  bias: float64 (C,), real values (float32 values) or, with bias_is_integer, codes at sx * sw.
+    sw: float32 (C,), or float64 for the exact runtimes.  bias: float64 (C,), real values (float32 values) or, with bias_is_integer, codes at sx * sw.
     per_channel: whether the source stored one weight scale per channel.  op: which kernel, where a runtime has several.
     dtype: the activations' code type.
     """
 
     sx: np.float32
-    sw: F32Array
+    sw: F32Array | F64Array
     sy: np.float32
     zy: int
     lo: int
