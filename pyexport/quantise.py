@@ -106,7 +106,7 @@ def _weighted(graph: ir.Graph, node: ir.Conv2d | ir.Linear, runtime: str, tensor
         runtime,
         runtimes.Layer(
             sx=source.quant.scale,
-            sw=stored.scale,
+            sw=stored.scale.astype(np.float32),
             sy=target.quant.scale,
             zy=target.quant.zero_point,
             lo=node.clamp[0],
@@ -116,6 +116,7 @@ def _weighted(graph: ir.Graph, node: ir.Conv2d | ir.Linear, runtime: str, tensor
             per_channel=stored.per_channel,
             op=_kernel(node, source),
             dtype=source.quant.dtype,
+            wide=stored.scale if stored.scale.dtype == np.float64 else None,
         ),
     )
     result = fit.fit(curve, acc_lo, acc_hi, tensors[target.name].shift)

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 
 import numpy as np
 
 from pyexport.errors import IntactError
-from pyexport.runtimes import exactly, layers
+from pyexport.runtimes import layers
 from pyexport.runtimes.curve import Curve
 from pyexport.runtimes.elementwise import add_table, lookup_table, multiply_table
 from pyexport.runtimes.inputs import RULES, input_rule, quantise_input
@@ -36,8 +35,6 @@ def layer_curve(name: str, layer: Layer) -> Curve:
     """The formula of runtime `name` for one convolution or linear layer."""
     if name not in LAYERS:
         raise IntactError(f"runtime {name!r} is not known; choose one of {', '.join(LAYERS)}")
-    if name not in exactly.ROUNDINGS:
-        layer = replace(layer, sw=layer.sw.astype(np.float32))
     with np.errstate(over="ignore", divide="ignore", invalid="ignore"):  # unusable scales are refused by name
         return LAYERS[name](layer)
 
