@@ -116,7 +116,7 @@ def _weighted(graph: ir.Graph, node: ir.Conv2d | ir.Linear, runtime: str, tensor
             per_channel=stored.per_channel,
             op=_kernel(node, source),
             dtype=source.quant.dtype,
-            wide=stored.scale if stored.scale.dtype == np.float64 else None,
+            wide=stored.scale.astype(np.float64),
         ),
     )
     result = fit.fit(curve, acc_lo, acc_hi, tensors[target.name].shift)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from dataclasses import replace
 from fractions import Fraction
 from typing import Any
@@ -61,9 +62,8 @@ class _Reader:
         if not isinstance(result, Real):
             raise IntactError(f"{self.context.file}: no quantised layer leads to the model's one output")
         if len(self.context.kinds) > 1:
-            raise IntactError(
-                f"{self.context.file}: mixes quantisers that round differently ({', '.join(sorted(self.context.kinds))})"
-            )
+            kinds = ", ".join(sorted(self.context.kinds))
+            raise IntactError(f"{self.context.file}: mixes quantisers that round differently ({kinds}); use one kind")
         kind = self.context.kinds.pop()
         graph = self.context.builder.finish(self.output(result), "micronet", "micronet", MATCH[kind])
         return replace(graph, notes=(*self.context.notes, *graph.notes))
@@ -93,9 +93,10 @@ class _Reader:
         if function is None or step.kind == "attribute":
             self.context.fail(f"{step.target} is not supported; accepted: {ACCEPTED}")
         try:
-            return function(self.context, *args, **kwargs)
+            inspect.signature(function).bind(self.context, *args, **kwargs)
         except TypeError:
             self.context.fail(f"calls {step.target} with arguments that are not supported")
+        return function(self.context, *args, **kwargs)
 
     def module(self, module: Module, *args: Any) -> Any:
         names = [kind.rsplit(".", 1)[-1] for kind in module.kinds]

@@ -1,8 +1,8 @@
 """What micronet's layers work on while they are read: real tensors on their way into codes.
 
 micronet quantises at the input of each layer. So a layer's result is real until the layers that read it say into which
-codes it goes: `Real` is such a result on its way, and it is written once for each grid of codes. Layers before the first
-quantised one stay real (`Host`); the graph begins behind them.
+codes it goes: `Real` is such a result on its way, and it is written once for each grid of codes. Layers before the
+first quantised one stay real (`Host`); the graph begins behind them.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from pyexport.errors import IntactError
 from pyexport.readers import micronet_codes as codes
 from pyexport.readers.builder import Builder, Pair, Value
 from pyexport.readers.calls import Module, Topology
-from pyexport.readers.micronet_codes import Grid, Sum
+from pyexport.readers.micronet_codes import Grid, QuantiserError, Sum
 
 Array = npt.NDArray[Any]
 State = Mapping[str, Array]
@@ -40,11 +40,12 @@ class Host:
 class Real:
     """A real tensor behind a quantised layer.
 
-    shape: no batch. write: writes the layer for codes of a grid. sum: its constants, where a batch norm may still change
-    them; writer: what writes them. steps: what follows on the codes, which is the same because quantising is monotone.
+    layer: its name. shape: no batch. write: writes it for codes of a grid. sum: its constants, where a batch norm may
+    still change them, and what writes these. steps: what follows on the codes, which is the same because quantising is monotone.
     last: a step that only the output may follow: an average of real numbers, a softmax. written: by grid.
     """
 
+    layer: str
     shape: tuple[int, ...]
     write: Callable[[Grid], Value]
     sum: tuple[Sum, Callable[[Sum, Grid], Value]] | None = None
@@ -56,12 +57,18 @@ class Real:
     def then(self, shape: tuple[int, ...], step: Callable[[Value, Grid], Value], average: str | None = None) -> Real:
         """average: the layer's name where the step averages real numbers."""
         return Real(
-            shape, self.write, None, (*self.steps, step), average or self.last, self.mean or average is not None
+            self.layer,
+            shape,
+            self.write,
+            None,
+            (*self.steps, step),
+            average or self.last,
+            self.mean or average is not None,
         )
 
     @staticmethod
-    def of_sum(shape: tuple[int, ...], constants: Sum, writer: Callable[[Sum, Grid], Value]) -> Real:
-        return Real(shape, lambda grid: writer(constants, grid), (constants, writer))
+    def of_sum(layer: str, shape: tuple[int, ...], constants: Sum, writer: Callable[[Sum, Grid], Value]) -> Real:
+        return Real(layer, shape, lambda grid: writer(constants, grid), (constants, writer))
 
 
 def kind_of(topology: Topology, path: str) -> str | None:
@@ -173,7 +180,12 @@ class Context:
     def write(self, real: Real, grid: Grid) -> Value:
         """The codes of a real tensor: its layer is written, once for each grid, then what follows acts on the codes."""
         if grid not in real.written:
-            value = real.write(grid)
+            before, self.layer = self.layer, real.layer
+            try:
+                value = real.write(grid)
+            except QuantiserError as error:
+                self.fail(str(error))
+            self.layer = before
             for step in real.steps:
                 value = step(value, grid)
             real.written[grid] = value

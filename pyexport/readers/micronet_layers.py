@@ -60,7 +60,7 @@ def _conv(context: Context, module: Module, source: Any) -> Real:
         weights = constants.weights(grid.quant, target)
         return builder.conv(layer, value, weights, stride, padding, dilation, groups, target.quant, False)
 
-    return Real.of_sum((len(stored), height, width), constants, write)
+    return Real.of_sum(layer, (len(stored), height, width), constants, write)
 
 
 def _transposed(context: Context, module: Module, source: Any) -> Real:
@@ -92,7 +92,7 @@ def _transposed(context: Context, module: Module, source: Any) -> Real:
         builder.add(node, (height, width, out), target.quant)
         return Value(name, (out, height, width), True, True)
 
-    return Real.of_sum((out, height, width), constants, write)
+    return Real.of_sum(layer, (out, height, width), constants, write)
 
 
 def _linear(context: Context, module: Module, source: Any) -> Real:
@@ -106,7 +106,7 @@ def _linear(context: Context, module: Module, source: Any) -> Real:
     def write(constants: Sum, target: Grid) -> Value:
         return builder.linear(layer, value, constants.weights(grid.quant, target), target.quant, False)
 
-    return Real.of_sum((len(stored),), constants, write)
+    return Real.of_sum(layer, (len(stored),), constants, write)
 
 
 def _batch_norm(context: Context, module: Module, gamma: str, beta: str) -> tuple[F64Array, F64Array, F64Array]:
@@ -130,14 +130,15 @@ def _norm(context: Context, module: Module, source: Any) -> Any:
     gain, mean, beta = _batch_norm(context, module, "weight", "bias")
     if len(gain) != len(constants.unit):
         context.fail(f"normalises {len(gain)} channels but gets shape {source.shape}")
-    return Real.of_sum(source.shape, constants.normalised(gain, mean, beta), writer)
+    return Real.of_sum(source.layer, source.shape, constants.normalised(gain, mean, beta), writer)
 
 
 # --- IAO's other layers: their input is quantised, what they make of it is real -------------------------------------
 
 
 def _max_pool_quantised(context: Context, module: Module, source: Any) -> Real:
-    return _max_pool(context, module, _again(context, source))
+    pooled: Real = _max_pool(context, module, _again(context, source))
+    return pooled
 
 
 def _again(context: Context, source: Any) -> Real:
@@ -157,7 +158,7 @@ def _looked_up(context: Context, value: Value, grid: Grid, function: str, alpha:
         builder.add(node, builder.tensors[value.tensor].shape, target.quant)
         return replace(value, tensor=name)
 
-    return Real(value.shape, write)
+    return Real(layer, value.shape, write)
 
 
 def _leaky_relu_quantised(context: Context, module: Module, source: Any) -> Real:
@@ -186,11 +187,11 @@ def _average_quantised(context: Context, module: Module, source: Any) -> Real:
             layer, value, kernel, stride, padding, include, divisor, ROUNDING, target.quant
         )  # fmt: skip
 
-    return Real((value.shape[0], height, width), write)
+    return Real(layer, (value.shape[0], height, width), write)
 
 
 def _add_quantised(context: Context, module: Module, first: Any, second: Any) -> Real:
-    (a, grid), (b, _) = context.take(first), context.take(second)
+    (a, _), (b, _) = context.take(first), context.take(second)
     if a.shape != b.shape:
         context.fail(f"adds shapes {a.shape} and {b.shape}; they must be equal")
     layer, builder = context.layer, context.builder
@@ -204,7 +205,7 @@ def _add_quantised(context: Context, module: Module, first: Any, second: Any) ->
         )
         return replace(a, tensor=name)
 
-    return Real(a.shape, write)
+    return Real(layer, a.shape, write)
 
 
 # --- on real numbers ------------------------------------------------------------------------------------------------

@@ -27,7 +27,8 @@ class Layer:
     sx, sy: float32 input and output scales.  zy, lo, hi: output zero point and clamp in the source's code type.
     sw: float32 (C,).  bias: float64 (C,), real values (float32 values) or, with bias_is_integer, codes at sx * sw.
     per_channel: whether the source stored one weight scale per channel.  op: which kernel, where a runtime has several.
-    dtype: the activations' code type.  wide: sw in float64, (C,), where the source has it so; for the exact runtimes.
+    dtype: the activations' code type.  wide: float64 (C,): sw as exact as the source has it,
+    for the exact runtimes.
     """
 
     sx: np.float32
