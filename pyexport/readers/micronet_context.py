@@ -41,8 +41,8 @@ class Real:
     """A real tensor behind a quantised layer.
 
     layer: its name. shape: no batch. write: writes it for codes of a grid. sum: its constants, where a batch norm may
-    still change them, and what writes these. steps: what follows on the codes, which is the same because quantising is monotone.
-    last: a step that only the output may follow: an average of real numbers, a softmax. written: by grid.
+    still change them, and what writes these. steps: what follows on the codes, which is the same because quantising is
+    monotone. last: a step that only the output may follow: an average of real numbers, a softmax. written: by grid.
     """
 
     layer: str
