@@ -86,7 +86,7 @@ def test_the_calls_of_a_class(tmp_path: Path, name: str) -> None:
 
 def test_the_modules_of_a_class(tmp_path: Path) -> None:
     modules = arch.trace(f"{write(tmp_path, NET)}:Net").modules
-    assert sorted(modules) == ["features", "features.0", "features.1", "fc", "quant"]
+    assert sorted(modules) == ["fc", "features", "features.0", "features.1", "quant"]
     conv = modules["features.0"]
     assert [kind.rsplit(".", 1)[-1] for kind in conv.kinds][:2] == ["Signs", "Conv2d"]
     assert conv.kinds[1] == "torch.nn.modules.conv.Conv2d"

@@ -18,14 +18,18 @@ import numpy as np
 
 from pyexport import ir
 from pyexport.errors import IntactError
-from pyexport.readers import pt2e, tflite, torchscript
+from pyexport.readers import pt2e, tflite, torch_save, torchscript
 from pyexport.readers.archive import ZIP_MAGIC, Archive
 from pyexport.readers.options import Options
 
 Reader = Callable[[Path, Archive, Options], ir.Graph]
 
-# A member that only this format has -> its reader.
-FORMATS: dict[str, Reader] = {"constants.pkl": torchscript.read, "models/model.json": pt2e.read}
+# A member that only this format has, or only it and those before it -> its reader.
+FORMATS: dict[str, Reader] = {
+    "constants.pkl": torchscript.read,
+    "models/model.json": pt2e.read,
+    "data.pkl": torch_save.read,
+}
 
 HOW = "save a statically quantised model with torch.jit.save, a PT2E one with torch.export.save, or convert to .tflite"
 
@@ -72,7 +76,7 @@ def _read(path: Path, options: Options) -> ir.Graph:
     archive = Archive(path)
     for member, reader in FORMATS.items():
         if member in archive:
+            if reader is not torch_save.read and (options.relu is not None or options.arch is not None):
+                raise IntactError(f"{path}: has its own topology; leave out --relu and --arch")
             return reader(path, archive, options)
-    if "data.pkl" in archive:
-        raise IntactError(f"{path}: was written by torch.save, which keeps no layer graph; {HOW}")
     raise IntactError(f"{path}: is a zip file but no model that INTACT reads; {HOW}")

@@ -16,18 +16,50 @@ from pyexport.errors import IntactError
 
 MAX_PICKLE_BYTES = 32 << 20
 
-# The calls that torch's own archives contain. Their meaning is in tensors.py; here they only become `Call` records.
-CALLS = {
+MAX_OPCODES = 2_000_000
+ORDERED = "collections.OrderedDict"
+SCRIPT_OBJECT = "torch.ScriptObject"  # whose state is (the state, the name of its class)
+
+
+@dataclass(frozen=True)
+class Dialect:
+    """What one kind of archive may ask for. calls: their meaning is elsewhere, here they only become `Call` records.
+
+    classes: the prefix of the names of its instances' classes. kind, hint: for the message that refuses anything else.
+    """
+
+    calls: frozenset[str]
+    classes: str
+    kind: str
+    hint: str
+
+
+TENSORS = {
     "torch._utils._rebuild_tensor_v2",
     "torch._utils._rebuild_qtensor",
     "torch._utils._rebuild_parameter",
+    ORDERED,
+}
+LISTS = {
     "torch.jit._pickle.build_boollist",
     "torch.jit._pickle.build_doublelist",
     "torch.jit._pickle.build_intlist",
     "torch.jit._pickle.build_tensorlist",
     "torch.jit._pickle.restore_type_tag",
-    "collections.OrderedDict",
 }
+OBJECTS = {
+    "torch.fx.graph_module.reduce_graph_module",
+    "torch.Size",
+    "torch.device",
+    "__builtin__.set",
+    "builtins.set",
+}
+TORCHSCRIPT = Dialect(
+    frozenset(TENSORS | LISTS), "__torch__.", "a TorchScript archive", "write models with torch.jit.save"
+)
+TORCH_SAVE = Dialect(
+    frozenset(TENSORS | OBJECTS), "", "a quantised model saved by torch.save", "or save yours with torch.jit.save"
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,7 +87,7 @@ class Persistent:
 
 @dataclass(eq=False)
 class Instance:
-    """An object of class `name` with the state the pickle would give it."""
+    """An object of class `name` with the state the pickle would give it; until then, its constructor's arguments."""
 
     name: str
     state: Any = None
@@ -65,16 +97,18 @@ class _Mark:
     """The stack's MARK."""
 
 
-def load(data: bytes, where: str, folder: str) -> Any:
+def load(data: bytes, where: str, folder: str, dialect: Dialect = TORCHSCRIPT) -> Any:
     """Decodes one pickle, whose storages lie in `folder`.
 
-    Raises IntactError, naming `where`, for anything that torch's archives do not hold.
+    Raises IntactError, naming `where`, for anything that archives of this dialect do not hold.
     """
     if len(data) > MAX_PICKLE_BYTES:
         raise IntactError(f"{where}: a pickle of {len(data)} bytes is larger than the {MAX_PICKLE_BYTES} accepted")
-    machine = _Machine(where, folder)
+    machine = _Machine(where, folder, dialect)
     try:
-        for opcode, argument, _ in pickletools.genops(data):
+        for count, (opcode, argument, _) in enumerate(pickletools.genops(data)):
+            if count > MAX_OPCODES:
+                raise IntactError(f"{where}: a pickle of more than {MAX_OPCODES} opcodes is no model's")
             if opcode.name == "STOP":
                 return machine.pop()
             machine.step(opcode.name, argument)
@@ -91,8 +125,8 @@ class _Machine:
     STORES = {"BINPUT", "LONG_BINPUT", "MEMOIZE"}
     TUPLES = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
 
-    def __init__(self, where: str, folder: str) -> None:
-        self.where, self.folder = where, folder
+    def __init__(self, where: str, folder: str, dialect: Dialect) -> None:
+        self.where, self.folder, self.dialect = where, folder, dialect
         self.stack: list[Any] = []
         self.memo: dict[int, Any] = {}
 
@@ -134,6 +168,8 @@ class _Machine:
             self.stack.append(self.memo[argument])
         elif name == "MARK":
             self.stack.append(_Mark())
+        elif name == "POP":
+            self.pop()
         elif not self.step_container(name) and not self.step_object(name, argument):
             raise IntactError(
                 f"{self.where}: pickle opcode {name} is none that torch writes; the file is damaged or no model"
@@ -180,24 +216,44 @@ class _Machine:
             self.stack.append(self.call(self.pop(), args))
         elif name == "NEWOBJ":
             args, cls = self.pop(), self.pop()
-            if not isinstance(cls, Global) or args != () or not cls.name.startswith("__torch__."):
+            if (
+                not isinstance(cls, Global)
+                or not isinstance(args, tuple)
+                or not cls.name.startswith(self.dialect.classes)
+            ):
                 raise self.refuse(cls)
-            self.stack.append(Instance(cls.name))
+            self.stack.append(Instance(cls.name, args or None))
         elif name == "BUILD":
             state = self.pop()
-            self.top(Instance).state = state
+            if not isinstance(self.top(object), dict):  # an ordered dictionary's own attributes say nothing of a model
+                self.build(self.top(Instance), state)
         else:
             return False
         return True
 
-    def call(self, function: Any, args: Any) -> Call:
-        if not isinstance(function, Global) or function.name not in CALLS or not isinstance(args, tuple):
+    @staticmethod
+    def build(instance: Instance, state: Any) -> None:
+        if (
+            instance.name == SCRIPT_OBJECT
+            and isinstance(state, tuple)
+            and len(state) == 2
+            and isinstance(state[1], str)
+        ):
+            state, instance.name = state
+        instance.state = state
+
+    def call(self, function: Any, args: Any) -> Any:
+        if not isinstance(function, Global) or function.name not in self.dialect.calls or not isinstance(args, tuple):
             raise self.refuse(function)
+        if function.name == ORDERED:
+            if args:
+                raise self.damaged()
+            return {}
         return Call(function.name, args)
 
     def refuse(self, function: Any) -> IntactError:
         name = function.name[:80] if isinstance(function, Global) else type(function).__name__
         return IntactError(
-            f"{self.where}: asks for {name!r} to be called, which a TorchScript archive never does; nothing was run, "
-            "do not trust this file (write models with torch.jit.save)"
+            f"{self.where}: asks for {name!r} to be called, which {self.dialect.kind} never does; nothing was run, "
+            f"do not trust this file ({self.dialect.hint})"
         )

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from pyexport.readers.calls import Topology
+
 
 @dataclass(frozen=True)
 class Options:
     """input_shape: the input's shape in the source's layout, without the batch. output_range: lowest and highest real
-    output, for files that leave the output unquantised.
+    output, for files that leave the output unquantised. relu: the layers of a state_dict that a ReLU follows, where no
+    class says it. arch: the topology of the class that the user names for a file without one.
     """
 
     input_shape: tuple[int, ...] | None = None
     output_range: tuple[float, float] | None = None
+    relu: tuple[str, ...] | None = None
+    arch: Topology | None = None

@@ -75,16 +75,21 @@ class Sources:
         self.bytes_parsed += len(data)
         if self.bytes_parsed > MAX_SOURCE_BYTES:
             raise IntactError(f"{where}: more than {MAX_SOURCE_BYTES} bytes of code; use torch.jit.freeze first")
-        depth = 0
-        for byte in data:
-            depth += (byte in b"([{") - (byte in b")]}")
-            if depth > MAX_NESTING:
-                raise IntactError(f"{where}: expressions are nested deeper than {MAX_NESTING}; the file is damaged")
-        try:
-            tree = ast.parse(data.decode("utf-8"))
-        except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-            raise IntactError(f"{where}: is no TorchScript ({type(error).__name__}); the file is damaged") from error
+        tree = parse(data, where, "TorchScript")
         return {item.name: item for item in tree.body if isinstance(item, (ast.ClassDef, ast.FunctionDef))}
+
+
+def parse(data: bytes, where: str, language: str) -> ast.Module:
+    """The syntax tree of source text from a file, of bounded depth; nothing is run."""
+    depth = 0
+    for byte in data:
+        depth += (byte in b"([{") - (byte in b")]}")
+        if depth > MAX_NESTING:
+            raise IntactError(f"{where}: expressions are nested deeper than {MAX_NESTING}; the file is damaged")
+    try:
+        return ast.parse(data.decode("utf-8"))
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+        raise IntactError(f"{where}: is no {language} ({type(error).__name__}); the file is damaged") from error
 
 
 class Interpreter:

@@ -74,8 +74,6 @@ class Tensors:
             return self._tensor(*self._arguments(record, 4))
         if name == "_rebuild_qtensor":
             return self._qtensor(*self._arguments(record, 5))
-        if name == "OrderedDict":
-            return {}
         (first,) = self._arguments(record, 1)
         return [self.decode(item) for item in first] if isinstance(first, (list, tuple)) else self.decode(first)
 

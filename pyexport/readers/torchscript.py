@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from pyexport import ir
 from pyexport.errors import IntactError
@@ -25,6 +25,15 @@ assert torch_shape_ops  # registers its operations
 
 LARGEST_SQUARE = 512
 MAX_STEPS = 5_000_000  # of all attempts at finding the input's shape together
+
+
+class Follows(Protocol):
+    """An opened file whose layers can be followed for any input shape. steps: how many operations it took so far."""
+
+    archive: Archive
+    steps: int
+
+    def follow(self, builder: Builder) -> Value: ...
 
 
 class Model:
@@ -101,7 +110,7 @@ def read(
         if shape is None and (shape := found()) is not None:
             notes.append(f"input shape {shape} from {source}")
     if shape is None:
-        shape = _solve(model)
+        shape = solve(model)
         notes.append(f"input shape {shape}: the only one that fits all layers")
     builder = Builder(archive.file, shape)
     builder.notes += notes
@@ -111,7 +120,7 @@ def read(
     return builder.finish(result, path.stem, "torchscript", "fbgemm")
 
 
-def _solve(model: Model) -> tuple[int, ...]:
+def solve(model: Follows) -> tuple[int, ...]:
     """The input's shape from the layers: the features of a first linear layer, or the only square map that chains."""
     file = model.archive.file
     try:
