@@ -7,17 +7,26 @@ from dataclasses import replace
 from fractions import Fraction
 from typing import Any
 
+import numpy as np
+
 from pyexport import ir
 from pyexport.errors import IntactError
+from pyexport.readers import module_tree
+from pyexport.readers.archive import Archive
 from pyexport.readers.builder import Value
 from pyexport.readers.calls import Module, Ref, Step, Topology
+from pyexport.readers.inert import Call, Instance
 from pyexport.readers.micronet_codes import Grid, QuantiserError
 from pyexport.readers.micronet_context import Context, Host, Real, State, kind_of
 from pyexport.readers.micronet_layers import ACCEPTED, FUNCTIONS, PLAIN, QUANTISED
 from pyexport.readers.options import Options
+from pyexport.readers.tensors import TensorError, Tensors
 
 # DoReFa's codes and symmetric ones are rounded half away from 0; asymmetric ones from their lowest code, which is up.
 MATCH = {"DoReFa": "exact-away", "IAO symmetric": "exact-away", "IAO asymmetric": "exact-up"}
+
+INSIDE = ("state_dict", "model_state_dict", "model", "net")  # where training scripts put it
+TENSORS = ("torch._utils._rebuild_tensor_v2", "torch._utils._rebuild_parameter")
 
 
 def is_micronet(topology: Topology) -> bool:
@@ -25,22 +34,40 @@ def is_micronet(topology: Topology) -> bool:
     return any(kind_of(topology, path) is not None for path in topology.modules)
 
 
-def read(file: str, topology: Topology, state: State, options: Options) -> ir.Graph:
-    """topology: the traced class, quantised layers as single calls. state: float32 arrays by name.
+def read(name: str, archive: Archive, top: Any, topology: Topology, options: Options) -> ir.Graph:
+    """top: what a file of torch.save holds, a state_dict, a checkpoint with one inside, or a whole module.
 
     Raises IntactError naming the layer.
     """
+    return graph_of(name, archive.file, topology, _tensors(archive, top), options)
+
+
+def graph_of(name: str, file: str, topology: Topology, state: State, options: Options) -> ir.Graph:
+    """topology: the traced class, quantised layers as single calls. state: float32 arrays by name."""
     if options.input_shape is None:
-        raise IntactError(f"{file}: a state_dict does not say the input's shape; give --input-shape, as in 1,8,8")
-    return _Reader(Context(file, topology, _without_prefix(state)), options).read(options.input_shape)
+        raise IntactError(f"{file}: the checkpoint does not say the input's shape; give --input-shape, as in 1,8,8")
+    graph = _Reader(Context(file, topology, state), options).read(options.input_shape)
+    return replace(graph, name=name)
 
 
-def _without_prefix(state: State) -> State:
-    """The names below DataParallel's wrapper."""
-    prefix = "module."
-    if state and all(name.startswith(prefix) for name in state):
-        return {name.removeprefix(prefix): value for name, value in state.items()}
-    return state
+def _tensors(archive: Archive, top: Any) -> State:
+    """The tensors by name, below a checkpoint's other entries and DataParallel's wrapper."""
+    inside = (top[key] for key in INSIDE if key in top) if isinstance(top, dict) else ()
+    top = next((value for value in inside if isinstance(value, (dict, Instance))), top)
+    if isinstance(top, Instance):
+        modules = module_tree.modules_of(top.state, archive.file)
+        records = {f"{path}.{name}": record for path, one in modules.items() for name, record in one.attributes.items()}
+    elif isinstance(top, dict):
+        records = {name: record for name, record in top.items() if isinstance(name, str)}
+    else:
+        raise IntactError(f"{archive.file}: holds a {type(top).__name__}; accepted are a state_dict and a module")
+    names = [name for name, record in records.items() if isinstance(record, Call) and record.name in TENSORS]
+    prefix = "module." if names and all(name.startswith("module.") for name in names) else ""
+    decoder = Tensors(archive)
+    try:
+        return {name.removeprefix(prefix): np.asarray(decoder.decode(records[name])) for name in names}
+    except TensorError as error:
+        raise IntactError(f"{archive.file}: {error}") from None
 
 
 class _Reader:

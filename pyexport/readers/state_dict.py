@@ -1,6 +1,7 @@
 """state_dict files."""
 
 from __future__ import annotations
+
 from typing import Any
 
 

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import torch
 from micronet.base_module.op import Add
 from micronet.compression.quantization.wqaq.dorefa import quantize as dorefa
 from micronet.compression.quantization.wqaq.iao import quantize as iao
 from torch import nn
+
+State = dict[str, Any]
 
 
 class ConvBNReLU(nn.Module):
@@ -61,7 +64,7 @@ class Residual(nn.Module):
         self.second = nn.Conv2d(16, 16, kernel_size=3, padding=1, groups=4)
         self.leaky = nn.LeakyReLU(0.1)
         self.add = Add()
-        self.up = nn.ConvTranspose2d(16, 16, kernel_size=2, stride=2) if upsampling else nn.Sigmoid()
+        self.up = nn.ConvTranspose2d(16, 16, kernel_size=2, stride=2) if upsampling else nn.Identity()
         self.pool = nn.AdaptiveAvgPool2d((2, 2))
         self.fc = nn.Linear(64, 10)
 
@@ -71,22 +74,30 @@ class Residual(nn.Module):
         return self.fc(torch.flatten(self.pool(self.up(x)), 1))
 
 
-def dorefa_net(bits: int, weights: int | None = None) -> nn.Module:
-    """As micronet's dorefa/main.py prepares it: the first layer real."""
-    return dorefa.prepare(Nin(), inplace=True, a_bits=bits, w_bits=weights or bits)
-
-
-def whole_net(bits: int) -> nn.Module:
-    """Every layer quantised by DoReFa."""
-    net = dorefa_net(bits)
-    first = net.model[0].conv
-    net.model[0].conv = dorefa.QuantConv2d(1, first.out_channels, 5, padding=2, a_bits=bits, w_bits=bits)
+def loaded(net: nn.Module, state: State | None) -> nn.Module:
+    """The net with a float checkpoint's tensors, where there is one (micronet's --refine)."""
+    if state is not None:
+        net.load_state_dict(state)
     return net
 
 
-def iao_net(make: Callable[[], nn.Module] = Nin, **options: int | bool) -> nn.Module:
+def dorefa_net(bits: int, state: State | None = None) -> nn.Module:
+    """As micronet's dorefa/main.py prepares it: the first layer real."""
+    return dorefa.prepare(loaded(Nin(), state), inplace=True, a_bits=bits, w_bits=bits)
+
+
+def whole_net(bits: int, state: State | None = None) -> nn.Module:
+    """Every layer quantised by DoReFa."""
+    net = dorefa_net(bits, state)
+    first = net.model[0].conv
+    net.model[0].conv = dorefa.QuantConv2d(1, first.out_channels, 5, padding=2, a_bits=bits, w_bits=bits)
+    net.model[0].conv.load_state_dict(first.state_dict())
+    return net
+
+
+def iao_net(make: Callable[[], nn.Module], state: State | None = None, **options: int | bool) -> nn.Module:
     """As micronet's iao/main.py prepares it."""
-    return iao.prepare(make(), inplace=True, **options)
+    return iao.prepare(loaded(make(), state), inplace=True, pretrained_model=state is not None, **options)
 
 
 def transposed_net(bits: int) -> nn.Module:
@@ -99,10 +110,10 @@ def transposed_net(bits: int) -> nn.Module:
 dorefa_2, dorefa_3, dorefa_4, dorefa_5, dorefa_6, dorefa_7, dorefa_8 = (partial(dorefa_net, n) for n in range(2, 9))
 whole_2, whole_3, whole_4, whole_5, whole_6, whole_7, whole_8 = (partial(whole_net, n) for n in range(2, 9))
 transposed_2, transposed_4, transposed_8 = (partial(transposed_net, n) for n in (2, 4, 8))
-iao_symmetric = partial(iao_net)
-iao_asymmetric = partial(iao_net, q_type=1, q_level=1)
-iao_fused = partial(iao_net, bn_fuse=True, weight_observer=1)
-iao_four_bits = partial(iao_net, a_bits=4, w_bits=4, q_type=1)
-iao_ptq = partial(iao_net, ptq=True)
+iao_symmetric = partial(iao_net, Nin)
+iao_asymmetric = partial(iao_net, Nin, q_type=1, q_level=1)
+iao_fused = partial(iao_net, Nin, bn_fuse=True, weight_observer=1)
+iao_four_bits = partial(iao_net, Nin, a_bits=4, w_bits=4, q_type=1)
+iao_ptq = partial(iao_net, Nin, ptq=True)
 iao_residual = partial(iao_net, Residual)
 iao_upsampling = partial(iao_net, partial(Residual, upsampling=True))
