@@ -143,7 +143,9 @@ def _topology(spec: str, model: Any, graph: Any) -> Topology:
             kind = {"call_module": "module", "call_function": "function", "call_method": "method"}
             target = _function(node.target) if node.op == "call_function" else str(node.target)
             kwargs = {str(key): plain(value) for key, value in node.kwargs.items()}
-            steps.append(Step(node.name, kind.get(node.op, "attribute"), target, plain(node.args), kwargs))
+            steps.append(
+                Step(node.name, kind.get(node.op, "attribute"), target, plain(node.args), kwargs, _scope(node))
+            )
     if len(inputs) != 1:
         raise IntactError(f"--arch {spec}: forward takes {len(inputs)} inputs; accepted is one")
     called = {step.target for step in steps if step.kind == "module"}
@@ -171,6 +173,14 @@ def _plain(spec: str, value: Any, defaults: dict[str, Any]) -> Any:
     if (kind.__module__ == "torch" and kind.__name__ in ("dtype", "memory_format", "device")) or value is ...:
         return str(value)
     raise IntactError(f"--arch {spec}: forward passes a {kind.__name__} to a call; accepted are tensors and numbers")
+
+
+def _scope(node: Any) -> str:
+    """The path of the module whose forward makes the call."""
+    stack = list(node.meta.get("nn_module_stack", {}).values())
+    if node.op == "call_module":
+        stack = [entry for entry in stack if entry[0] != node.target]
+    return str(stack[-1][0]) if stack else ""
 
 
 def _function(target: Any) -> str:

@@ -29,6 +29,7 @@ from typing import Any, NoReturn
 import numpy as np
 import numpy.typing as npt
 
+from pyexport import arch as architecture
 from pyexport import calibrate, explain, golden, hwconfig, images, inputs, lower, quantise, readers, report, verify
 from pyexport.errors import IntactError
 from pyexport.hwconfig import HwConfig
@@ -62,20 +63,24 @@ def export(
     output_range: tuple[float, float] | None = None,
     shape_hint: tuple[int, ...] | None = None,
     overlap: bool = False,
+    relu: tuple[str, ...] | None = None,
+    arch: str | None = None,
 ) -> Exported:
     """Works out the integers of `model` (a path); writes nothing.
 
     config: hardware with fixed memories, instead of the smallest that fit `array`. output_range: lowest and highest
     real output, where the file leaves the output unquantised. shape_hint: an input shape to try where the file does not
-    say its own. overlap: the next input frame may come in during a run. Raises IntactError.
+    say its own. overlap: the next input frame may come in during a run. relu, arch: of a state_dict, the layers that a
+    ReLU follows, or the user's class as FILE.py:Class. Raises IntactError.
     """
     hardware = config or hwconfig.for_array(*hwconfig.parse_array(array))
+    said = {"relu": relu, "arch": architecture.trace(arch) if arch else None}
     try:
-        graph = readers.read(model, input_shape, output_range)
+        graph = readers.read(model, input_shape, output_range, **said)
     except IntactError:
         if input_shape or not shape_hint:
             raise
-        graph = readers.read(model, shape_hint, output_range)
+        graph = readers.read(model, shape_hint, output_range, **said)
     try:
         network = quantise.quantise(graph, match)
         lowered = lower.lower(network, hardware, overlap)
@@ -161,6 +166,14 @@ def parse_range(text: str) -> tuple[float, float]:
     return low, high
 
 
+def parse_names(text: str) -> tuple[str, ...]:
+    """`fc1,fc2` -> ("fc1", "fc2"); `none` -> ()."""
+    names = tuple(name.strip() for name in text.split(","))
+    if not all(names):
+        raise argparse.ArgumentTypeError(f"{text!r}: write names separated by commas, for example fc1,fc2, or none")
+    return () if names == ("none",) else names
+
+
 class Parser(argparse.ArgumentParser):
     """Says what is wrong with an option as every other error is said: one line, exit status 1."""
 
@@ -190,6 +203,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="LOW,HIGH",
         help="real outputs' range, where the file leaves them real: --output-range=-2.5,3",
     )
+    parser.add_argument(
+        "--relu", type=parse_names, metavar="NAME,NAME", help="a state_dict's layers that a ReLU follows, or none"
+    )
+    parser.add_argument("--arch", metavar="FILE.py:Class", help="a state_dict's model: runs FILE.py, builds Class()")
     parser.add_argument("--config", metavar="FILE.json", help="hardware with fixed memories, e.g. a board's")
     parser.add_argument(
         "--overlap", action="store_true", help="let the next input frame in during a run: more frames/s, more memory"
@@ -202,7 +219,9 @@ def from_arguments(args: argparse.Namespace, model: str, shape: tuple[int, ...] 
         raise IntactError("--config says the array: leave out --array")
     config = load_config(args.config) if args.config else None
     array = "8x8" if args.array is None else args.array
-    return export(model, array, args.match, args.input_shape, config, args.output_range, shape, args.overlap)
+    return export(
+        model, array, args.match, args.input_shape, config, args.output_range, shape, args.overlap, args.relu, args.arch
+    )
 
 
 def quantised(args: argparse.Namespace, given: npt.NDArray[np.generic] | None, folder: Path) -> calibrate.Calibrated:
@@ -237,18 +256,26 @@ def calibration_lines(
     ]
 
 
-def verified(exported: Exported, model: str, codes: npt.NDArray[np.int64] | None) -> verify.Verification:
+def verified(
+    exported: Exported,
+    model: str,
+    codes: npt.NDArray[np.int64] | None,
+    arch: str | None = None,
+    input_shape: tuple[int, ...] | None = None,
+) -> verify.Verification:
     """The golden model against the source's own runtime. codes: the inputs; None: random ones."""
     network = exported.network
     if codes is None:
         codes = verify.driving_codes(network, VERIFIED_INPUTS)
-    return verify.verify(Path(model), exported.graph.source, network, codes)
+    return verify.verify(Path(model), exported.graph.source, network, codes, arch, input_shape)
 
 
 def main(argv: list[str] | None = None) -> int:
     """The command. Exit status 0, or 1 after one line on stderr."""
     parser = Parser(prog="export.py", description="Export a quantised model to INTACT's memory images.")
-    parser.add_argument("model", metavar="MODEL", help="TorchScript archive, torchao PT2E .pt2 or .tflite")
+    parser.add_argument(
+        "model", metavar="MODEL", help="TorchScript archive, torch.save file, torchao PT2E .pt2 or .tflite"
+    )
     parser.add_argument("-o", "--out", metavar="DIR", help="where to write (default build/<model's file name>)")
     parser.add_argument("--inputs", metavar="FILE", help=".npy or .npz inputs [N, ...]: the input's shape, an example")
     parser.add_argument(
@@ -283,7 +310,7 @@ def _main(args: argparse.Namespace, scratch: Path) -> int:
     if args.explain:
         report.console().print(explain.explain(network, args.explain, given), soft_wrap=True)
         return 0
-    checked = verified(exported, model, given) if args.verify else None
+    checked = verified(exported, model, given, args.arch, args.input_shape) if args.verify else None
     folder = Path(args.out) if args.out else default_folder(args.model)
     more = {}
     if calibrated is not None:

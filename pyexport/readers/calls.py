@@ -26,6 +26,7 @@ class Step:
     ("torch.flatten", "torch.nn.functional.relu", "operator.add", "torch.ops.quantized.add"); "method": the name of a
     method of its first argument ("view"); "attribute": a tensor or number's path below the model, without arguments.
     Arguments are plain values, Refs, and lists, tuples and dictionaries of these; a dtype is its name ("torch.quint8").
+    scope: the path of the module whose forward makes the call, "" for the model's own; known where a class was traced.
     """
 
     name: str
@@ -33,6 +34,7 @@ class Step:
     target: str
     args: tuple[Any, ...] = ()
     kwargs: Mapping[str, Any] = field(default_factory=dict)
+    scope: str = ""
 
 
 @dataclass(frozen=True)

@@ -13,14 +13,12 @@ from typing import Any
 
 from pyexport import ir
 from pyexport.errors import IntactError
-from pyexport.readers import fx_source, inert, micronet, module_tree, state_dict, torch_shape_ops, torchscript
+from pyexport.readers import converted, fx_source, inert, micronet, module_tree, state_dict, torchscript
 from pyexport.readers.archive import Archive
 from pyexport.readers.builder import Builder
 from pyexport.readers.calls import Topology
 from pyexport.readers.follow import Model
 from pyexport.readers.options import Options
-
-assert torch_shape_ops  # registers its operations
 
 MODULE, STATE = "torch-module", "state-dict"
 GRAPH_MODULE = "torch.fx.graph_module.reduce_graph_module"
@@ -35,7 +33,7 @@ def read(path: Path, archive: Archive, options: Options) -> ir.Graph:
     if options.arch is not None and micronet.is_micronet(options.arch):
         return micronet.read(path.stem, archive, top, options.arch, options)
     if isinstance(top, dict):
-        kind, (model, notes) = STATE, state_dict.model_of(archive, top, options)
+        kind, (model, notes) = STATE, _state(archive, top, options)
     else:
         kind, (model, notes) = MODULE, _module(archive, top, options)
     shape = options.input_shape
@@ -48,6 +46,19 @@ def read(path: Path, archive: Archive, options: Options) -> ir.Graph:
     if result.quantised:
         builder.notes.append("the model returns codes; their scale and zero point are the output tensor's")
     return builder.finish(result, path.stem, kind, "fbgemm")
+
+
+def _state(archive: Archive, top: dict[Any, Any], options: Options) -> tuple[Model, list[str]]:
+    """The model of a file that holds a state_dict."""
+    state = state_dict.state_of(archive.file, top)
+    if options.arch is None:
+        maps = options.input_shape is not None and len(options.input_shape) > 1
+        topology = state_dict.chain(state, options.relu, maps)
+        return Model(archive, topology, {}), ["topology: the linear layers in the file's order, a chain"]
+    if options.relu is not None:
+        raise IntactError(f"{archive.file}: --arch says where the ReLUs are; leave out --relu")
+    topology = converted.topology(state, options.arch)
+    return Model(archive, topology, state.entries), ["topology: traced from --arch"]
 
 
 def _module(archive: Archive, top: Any, options: Options) -> tuple[Model, list[str]]:
@@ -63,8 +74,9 @@ def _module(archive: Archive, top: Any, options: Options) -> tuple[Model, list[s
         return Model(archive, module_tree.chain(top, where), {}), ["topology: the modules in their order, a chain"]
     modules = module_tree.modules_of(top.state, where)
     topology = Topology(options.arch.input, options.arch.steps, options.arch.result, modules)
-    topology = state_dict.with_functionals(topology)
-    return Model(archive, topology, module_tree.attributes_of(top.state)), ["topology: traced from --arch"]
+    return Model(archive, converted.with_functionals(topology), module_tree.attributes_of(top.state)), [
+        "topology: traced from --arch"
+    ]
 
 
 def _fx(archive: Archive, top: inert.Call, options: Options) -> tuple[Model, list[str]]:

@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -24,7 +25,7 @@ from pyexport.verify.run import Run
 
 IntArray = npt.NDArray[np.int64]
 
-Runtime = Callable[[Path, Network, IntArray, "npt.NDArray[np.float32]"], Run]
+Runtime = Callable[..., Run]
 
 
 def _torchscript() -> Runtime:
@@ -39,8 +40,15 @@ def _pt2e() -> Runtime:
     return pt2e.run
 
 
+def _micronet() -> Runtime:
+    from pyexport.verify import micronet
+
+    return micronet.run
+
+
 # Kind of file -> its runtime, imported only when asked for.
-RUNTIMES: dict[str, Callable[[], Runtime]] = {"torchscript": _torchscript, "pt2e": _pt2e}
+RUNTIMES: dict[str, Callable[[], Runtime]] = {"torchscript": _torchscript, "pt2e": _pt2e, "micronet": _micronet}
+NEED_CLASS = {"micronet"}  # whose run also takes arch and input_shape, as the user gave them
 
 
 @dataclass(frozen=True)
@@ -69,14 +77,24 @@ class Verification:
         return self.tensors[-1]
 
 
-def verify(model: Path, source: str, network: Network, codes: IntArray) -> Verification:
+def verify(
+    model: Path,
+    source: str,
+    network: Network,
+    codes: IntArray,
+    arch: str | None = None,
+    input_shape: tuple[int, ...] | None = None,
+) -> Verification:
     """Runs both. source: the kind of file. codes: int64 (N, *input shape), in the source's type and layout.
+
+    arch, input_shape: the model's class and its input's shape as the user gave them, for files that hold tensors only.
 
     Raises IntactError where the runtime is not installed or cannot run the file.
     """
     quant = network.tensors[network.input.tensor].quant
     real = (codes - quant.zero_point).astype(np.float32) * quant.scale
-    run = _run(source, model, network, codes, real)
+    more = {"arch": arch, "input_shape": input_shape} if source in NEED_CLASS else {}
+    run = _run(source, model, network, codes, real, more)
     ours = golden_tensors(network, codes)
     found = []
     for layer in network.layers:
@@ -104,7 +122,9 @@ def driving_codes(network: Network, count: int, seed: int = 0) -> IntArray:
     return codes
 
 
-def _run(source: str, model: Path, network: Network, codes: IntArray, real: npt.NDArray[np.float32]) -> Run:
+def _run(
+    source: str, model: Path, network: Network, codes: IntArray, real: npt.NDArray[np.float32], more: dict[str, Any]
+) -> Run:
     if source not in RUNTIMES:
         raise IntactError(f"--verify: there is no runtime to compare {source} models with")
     try:
@@ -112,7 +132,7 @@ def _run(source: str, model: Path, network: Network, codes: IntArray, real: npt.
     except ModuleNotFoundError as error:
         where = "docs/quantizers.md says how"
         raise IntactError(f"--verify needs the package {error.name}; {where} to install it") from None
-    return run(model, network, codes, real)
+    return run(model, network, codes, real, **more)
 
 
 def _compare(layer: str, tensor: str, ours: IntArray, theirs: IntArray) -> Compared:

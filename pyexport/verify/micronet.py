@@ -1,4 +1,4 @@
-"""micronet's own forward: the user's class with the checkpoint, in float32, and the codes of every quantiser's input.
+"""micronet's own forward: the user's class with the checkpoint, in float64, and the codes of every quantiser's input.
 
 A hook in front of the first quantised layer puts in the inputs, so that float layers before it do not matter.
 """
@@ -6,16 +6,66 @@ A hook in front of the first quantised layer puts in the inputs, so that float l
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
+from pyexport import arch as architecture
+from pyexport.errors import IntactError
 from pyexport.qlayers import Network, QLayer
+from pyexport.verify.run import Run
 
 IntArray = npt.NDArray[np.int64]
 QUANTISER = "activation_quantizer"
+INSIDE = ("state_dict", "model_state_dict", "model", "net")
+
+
+def run(
+    model: Path,
+    network: Network,
+    codes: IntArray,
+    real: npt.NDArray[np.float32],
+    arch: str | None,
+    input_shape: tuple[int, ...] | None,
+) -> Run:
+    """Compared is the forward in float64; how often float32, micronet's default, gives other codes is in the notes."""
+    if arch is None:
+        raise IntactError("--verify: micronet's forward needs the class; give --arch")
+    module = _loaded(model, architecture.build(arch))
+    shape = input_shape or network.input.shape
+    tensors = forward(module.double(), network, codes, shape)
+    single = forward(_loaded(model, architecture.build(arch)), network, codes, shape)
+    different = sum(int((single[name] != values).sum()) for name, values in tensors.items())
+    total = sum(values.size for values in tensors.values())
+    notes = [f"in float32, micronet differs from itself in float64 in {different:,} of {total:,} codes"]
+    bare = [layer.name for layer in network.layers if "bias" in layer.facts and not np.any(layer.facts["bias"])]
+    if bare:
+        notes.append(
+            f"{', '.join(bare)}: no bias and no batch norm, so exact ties occur; INTACT rounds them as micronet says, "
+            "in micronet's own floats the errors of the sum decide them"
+        )
+    return Run(f"micronet, torch {torch.__version__}, float64", tensors, tuple(notes))
+
+
+def _loaded(path: Path, module: torch.nn.Module) -> torch.nn.Module:
+    """The user's class with the checkpoint's tensors. Only tensors are read: a pickled module is refused."""
+    try:
+        found = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch's unpickler raises anything
+        raise IntactError(f"{path}: --verify reads state_dicts only; save model.state_dict()") from error
+    found = next((found[key] for key in INSIDE if isinstance(found.get(key), dict)), found)
+    prefix = "module."
+    if all(name.startswith(prefix) for name in found):
+        found = {name.removeprefix(prefix): value for name, value in found.items()}
+    try:
+        module.load_state_dict(found)
+    except RuntimeError as error:
+        text = " ".join(str(error).split())[:200]
+        raise IntactError(f"{path}: is not the state_dict of the class that --arch names: {text}") from error
+    return module.eval()
 
 
 def forward(model: torch.nn.Module, network: Network, codes: IntArray, shape: tuple[int, ...]) -> dict[str, IntArray]:
