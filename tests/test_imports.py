@@ -51,7 +51,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "images": {"isa", "hwconfig", "lower", "errors"},
     "golden": {"ir", "qlayers", "arith", "hwconfig", "errors"},
     "inputs": {"errors"},
-    "verify": {"golden", "qlayers", "torch_program", "errors"},
+    "verify": {"golden", "qlayers", "arch", "torch_program", "errors"},
     "torch_program": {"readers", "errors"},
     "calibrate": {"readers", "torch_program", "errors"},
     "manifest": {"ir", "qlayers", "isa", "lower", "lower_layer", "fit_add"},

@@ -41,7 +41,7 @@ def run(
     different = sum(int((single[name] != values).sum()) for name, values in tensors.items())
     total = sum(values.size for values in tensors.values())
     notes = [f"in float32, micronet differs from itself in float64 in {different:,} of {total:,} codes"]
-    bare = [layer.name for layer in network.layers if "bias" in layer.facts and not np.any(layer.facts["bias"])]
+    bare = [layer.name for layer in network.layers if not np.asarray(layer.facts.get("bias", 1), np.float64).any()]
     if bare:
         notes.append(
             f"{', '.join(bare)}: no bias and no batch norm, so exact ties occur; INTACT rounds them as micronet says, "
