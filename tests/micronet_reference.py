@@ -1,7 +1,7 @@
 """micronet's forward in NumPy float64, written from its source, and networks of its layers without torch.
 
-Shares nothing with the reader: a `Net` collects the traced calls and the checkpoint that the reader takes, and evaluates
-the same layers itself.
+Shares nothing with the reader: a `Net` collects the traced calls and the checkpoint that the reader takes, and
+evaluates the same layers itself.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def dorefa_weight(w: Array, bits: int) -> Array:
     return 2 * (rounded((bent / 2 / np.abs(bent).max() + 0.5) / scale) * scale) - 1
 
 
-def iao(x: Array, scale: Array, zero: Array, low: float, high: float) -> Array:
+def iao(x: Array, scale: Any, zero: Any, low: float, high: float) -> Array:
     return (np.clip(rounded(x / scale - zero), low, high) + zero) * scale
 
 
@@ -206,8 +206,9 @@ class Net:
         weights = self.iao_weight(path, w, quant["asymmetric"], quant["bits"], quant.get("per_channel", True))
         return self.iao(path, quant["asymmetric"], quant["bits"]), weights
 
-    def norm(self, channels: int) -> None:
-        gamma, beta, mean = self.f32(channels), self.f32(channels, shift=0.5), self.f32(channels, scale=0.2)
+    def norm(self, channels: int, spread: float = 1.0) -> None:
+        gamma, beta = self.f32(channels, scale=spread), self.f32(channels, scale=spread, shift=spread / 2)
+        mean = self.f32(channels, scale=0.2)
         var = np.abs(self.f32(channels)) + np.float32(0.2)
         tensors = {"weight": gamma, "bias": beta, "running_mean": mean, "running_var": var}
         g, b, m, v = (value.astype(np.float64).reshape(1, -1, 1, 1) for value in tensors.values())
@@ -224,7 +225,7 @@ class Net:
         self.layers[-1] = lambda x: pooled(activate(x), kernel, stride, padding, np.max, -np.inf)
 
     def avg_pool(self, kernel: int, asymmetric: bool | None = None) -> None:
-        sizes = {"kernel_size": kernel, "stride": kernel, "padding": 0, "ceil_mode": False}
+        sizes: dict[str, Any] = {"kernel_size": kernel, "stride": kernel, "padding": 0, "ceil_mode": False}
         sizes |= {"count_include_pad": True, "divisor_override": None}
         path = self.call("torch.nn.modules.pooling.AvgPool2d", self.later(), {}, **sizes)
         activate = self.same if asymmetric is None else self.iao(path, asymmetric)

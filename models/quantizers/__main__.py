@@ -43,8 +43,7 @@ def measured(built: Built, outputs: int, rtl: bool, scratch: Path) -> dict[str, 
     row["not proved"] = sum(1 for layer in network.layers for values in layer.differing if len(values))
     each = int(np.prod(network.output.shape))
     codes = verify.driving_codes(network, max(3, -(-outputs // each)))
-    given = {name: built.options.get(name) for name in ("arch", "input_shape")}
-    checked = verify.verify(built.path, exported.graph.source, network, codes, **given)
+    checked = verify.verify(built.path, exported.graph.source, network, codes, built.options)
     row["runtime"] = checked.runtime
     row["compared"] = sum(one.compared for one in checked.tensors)
     row["differ"] = sum(one.differing for one in checked.tensors)

@@ -26,6 +26,7 @@ FORMATS: dict[str, Reader] = {
     "data.pkl": torch_save.read,
 }
 
+LEGACY = b"\x80\x02\x8a\nl\xfc\x9cF"  # the first pickle of torch.save's format before torch 1.6
 HOW = "save a statically quantised model with torch.jit.save, a PT2E one with torch.export.save, or convert to .tflite"
 
 
@@ -55,6 +56,8 @@ def _read(path: Path, options: Options) -> ir.Graph:
         return tflite.read(path, options)
     if start[:4] != ZIP_MAGIC:
         kind = "a bare pickle, which can run code when opened, and" if start[:1] == b"\x80" else "of an unknown format:"
+        if start == LEGACY:
+            kind = "in torch.save's old format (_use_new_zipfile_serialization=False), a bare pickle and"
         raise IntactError(f"{path}: is {kind} not a model archive; {HOW}")
     archive = Archive(path)
     for member, reader in FORMATS.items():

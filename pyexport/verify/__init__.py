@@ -5,12 +5,13 @@ has one function:
 
     run(model: Path, network: Network, codes: int64 (N, *input shape), real: float32, the same shape) -> Run
 
-`codes` are input codes in the source's type and layout, `real` the values that they stand for.
+`codes` are input codes in the source's type and layout, `real` the values that they stand for. The runtime of a file
+that does not say its model alone takes what the user said about it too, as `said`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,12 @@ def _pt2e() -> Runtime:
     return pt2e.run
 
 
+def _state_dict() -> Runtime:
+    from pyexport.verify import state_dict
+
+    return state_dict.run
+
+
 def _micronet() -> Runtime:
     from pyexport.verify import micronet
 
@@ -47,8 +54,18 @@ def _micronet() -> Runtime:
 
 
 # Kind of file -> its runtime, imported only when asked for.
-RUNTIMES: dict[str, Callable[[], Runtime]] = {"torchscript": _torchscript, "pt2e": _pt2e, "micronet": _micronet}
-NEED_CLASS = {"micronet"}  # whose run also takes arch and input_shape, as the user gave them
+RUNTIMES: dict[str, Callable[[], Runtime]] = {
+    "torchscript": _torchscript,
+    "pt2e": _pt2e,
+    "state-dict": _state_dict,
+    "micronet": _micronet,
+}
+SAYS_LITTLE = {"state-dict", "micronet"}  # the kinds whose runtime takes `said`
+# Kinds of file that are not run, and why.
+REFUSED = {
+    "torch-module": "loading a module saved by torch.save runs code from the file, which INTACT never does; save it "
+    "with torch.jit.save too and verify that file: its integers are the same"
+}
 
 
 @dataclass(frozen=True)
@@ -78,23 +95,16 @@ class Verification:
 
 
 def verify(
-    model: Path,
-    source: str,
-    network: Network,
-    codes: IntArray,
-    arch: str | None = None,
-    input_shape: tuple[int, ...] | None = None,
+    model: Path, source: str, network: Network, codes: IntArray, said: Mapping[str, Any] | None = None
 ) -> Verification:
-    """Runs both. source: the kind of file. codes: int64 (N, *input shape), in the source's type and layout.
-
-    arch, input_shape: the model's class and its input's shape as the user gave them, for files that hold tensors only.
+    """Runs both. source: the kind of file. codes: int64 (N, *input shape), in the source's type and layout. said: what
+    the user said about the file: relu, arch and input_shape, as `export.export` takes them.
 
     Raises IntactError where the runtime is not installed or cannot run the file.
     """
     quant = network.tensors[network.input.tensor].quant
     real = (codes - quant.zero_point).astype(np.float32) * quant.scale
-    more = {"arch": arch, "input_shape": input_shape} if source in NEED_CLASS else {}
-    run = _run(source, model, network, codes, real, more)
+    run = _run(source, model, network, codes, real, said or {})
     ours = golden_tensors(network, codes)
     found = []
     for layer in network.layers:
@@ -123,8 +133,15 @@ def driving_codes(network: Network, count: int, seed: int = 0) -> IntArray:
 
 
 def _run(
-    source: str, model: Path, network: Network, codes: IntArray, real: npt.NDArray[np.float32], more: dict[str, Any]
+    source: str,
+    model: Path,
+    network: Network,
+    codes: IntArray,
+    real: npt.NDArray[np.float32],
+    said: Mapping[str, Any],
 ) -> Run:
+    if source in REFUSED:
+        raise IntactError(f"--verify: {model}: {REFUSED[source]}")
     if source not in RUNTIMES:
         raise IntactError(f"--verify: there is no runtime to compare {source} models with")
     try:
@@ -132,7 +149,7 @@ def _run(
     except ModuleNotFoundError as error:
         where = "docs/quantizers.md says how"
         raise IntactError(f"--verify needs the package {error.name}; {where} to install it") from None
-    return run(model, network, codes, real, **more)
+    return run(model, network, codes, real, said) if source in SAYS_LITTLE else run(model, network, codes, real)
 
 
 def _compare(layer: str, tensor: str, ours: IntArray, theirs: IntArray) -> Compared:

@@ -5,7 +5,7 @@ A hook in front of the first quantised layer puts in the inputs, so that float l
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -28,14 +28,16 @@ def run(
     network: Network,
     codes: IntArray,
     real: npt.NDArray[np.float32],
-    arch: str | None,
-    input_shape: tuple[int, ...] | None,
+    said: Mapping[str, Any],
 ) -> Run:
-    """Compared is the forward in float64; how often float32, micronet's default, gives other codes is in the notes."""
+    """Compared is the forward in float64; how often float32, micronet's default, gives other codes is in the notes.
+
+    said: arch, and the shape of the class's own input where that is not the network's.
+    """
+    arch, shape = said.get("arch"), said.get("input_shape") or network.input.shape
     if arch is None:
         raise IntactError("--verify: micronet's forward needs the class; give --arch")
     module = _loaded(model, architecture.build(arch))
-    shape = input_shape or network.input.shape
     tensors = forward(module.double(), network, codes, shape)
     single = forward(_loaded(model, architecture.build(arch)), network, codes, shape)
     different = sum(int((single[name] != values).sum()) for name, values in tensors.items())

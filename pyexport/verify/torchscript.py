@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,14 +19,19 @@ ENGINES = ("fbgemm", "qnnpack", "onednn")
 
 def run(model: Path, network: Network, codes: npt.NDArray[np.int64], real: npt.NDArray[np.float32]) -> Run:
     """The output only: the interpreter shows no other tensor."""
+    return run_module(lambda: torch.jit.load(str(model)), model, network, real)
+
+
+def run_module(make: Callable[[], Any], model: Path, network: Network, real: npt.NDArray[np.float32]) -> Run:
+    """The output of the module that `make` gives, under the network's engine. model: the file, for messages."""
     engine = network.match if network.match in ENGINES else "fbgemm"
     if engine not in torch.backends.quantized.supported_engines:
         raise IntactError(f"--verify: this torch has no engine {engine}")
     before = torch.backends.quantized.engine
     torch.backends.quantized.engine = engine
     try:
-        module = torch.jit.load(str(model))
         with torch.no_grad():
+            module = make()
             results = [_codes(module(torch.from_numpy(one[None])), network) for one in real]
     except RuntimeError as error:
         raise IntactError(f"{model}: torch cannot run it: {str(error).strip().splitlines()[-1][:200]}") from error
