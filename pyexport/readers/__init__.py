@@ -27,6 +27,7 @@ FORMATS: dict[str, Reader] = {
 }
 
 LEGACY = b"\x80\x02\x8a\nl\xfc\x9cF"  # the first pickle of torch.save's format before torch 1.6
+OWN = "says itself which layers it has; leave out --relu and --arch"
 HOW = "save a statically quantised model with torch.jit.save, a PT2E one with torch.export.save, or convert to .tflite"
 
 
@@ -52,7 +53,10 @@ def read(
 def _read(path: Path, options: Options) -> ir.Graph:
     with path.open("rb") as stream:
         start = stream.read(8)
+    told = options.relu is not None or options.arch is not None
     if start[4:] == tflite.MAGIC:
+        if told:
+            raise IntactError(f"{path}: {OWN}")
         return tflite.read(path, options)
     if start[:4] != ZIP_MAGIC:
         kind = "a bare pickle, which can run code when opened, and" if start[:1] == b"\x80" else "of an unknown format:"
@@ -62,7 +66,7 @@ def _read(path: Path, options: Options) -> ir.Graph:
     archive = Archive(path)
     for member, reader in FORMATS.items():
         if member in archive:
-            if reader is not torch_save.read and (options.relu is not None or options.arch is not None):
-                raise IntactError(f"{path}: has its own topology; leave out --relu and --arch")
+            if told and reader is not torch_save.read:
+                raise IntactError(f"{path}: {OWN}")
             return reader(path, archive, options)
     raise IntactError(f"{path}: is a zip file but no model that INTACT reads; {HOW}")

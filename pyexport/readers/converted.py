@@ -19,7 +19,7 @@ from pyexport.readers.inert import Call
 from pyexport.readers.state_dict import State
 
 IDENTITY = Module(("torch.nn.modules.linear.Identity",))
-SIZES = ("stride", "padding", "dilation", "groups", "padding_mode")
+SIZES = ("stride", "padding", "dilation", "groups", "padding_mode", "output_padding")
 # Float classes whose quantised class of the same name has the same attributes and a scale of its own.
 SCALED = {"Hardswish", "LeakyReLU", "ELU", "Softmax"}
 NORMS = {"BatchNorm2d", "BatchNorm1d"}
@@ -88,7 +88,7 @@ class _Converter:
     def module(self, path: str, module: Module) -> Module:
         """The quantised module that a float one became."""
         kind = modules.kind_of(module.kinds[0])
-        if kind in ("Conv2d", "Linear"):
+        if kind in ("Conv2d", "ConvTranspose2d", "Linear"):
             return self.weighted(path, module, kind)
         if kind == "QuantStub":
             values = self.take(path, ("scale", "zero_point"))
@@ -106,7 +106,7 @@ class _Converter:
 
     def weighted(self, path: str, module: Module, kind: str) -> Module:
         """A convolution or linear layer, with the ReLU behind it."""
-        endings = ("weight", "bias") if kind == "Conv2d" else ("_packed_params.dtype", "_packed_params._packed_params")
+        endings = ("weight", "bias") if kind != "Linear" else ("_packed_params.dtype", "_packed_params._packed_params")
         if not self.has(path):
             raise self.fail(path, f"the file has no {path}.{endings[-1]}; is it the state_dict of this class?")
         if f"{path}.scale" not in self.state.entries:
@@ -114,14 +114,16 @@ class _Converter:
         self.used |= {f"{path}.{name}" for name in (*endings, "scale", "zero_point")}
         calls = [other for other in self.model.steps if other.kind == "module" and other.target == path]
         follows = [self.relu_behind(call) for call in calls]
-        relu = None not in follows
-        self.fused |= {follow for follow in follows if relu and follow is not None}
+        relu = None not in follows and kind != "ConvTranspose2d"  # which torch fuses nothing into
+        self.fused |= {follow.name for follow in follows if relu and follow is not None}
         if kind == "Linear":
             made = state_dict.linear(self.state, path, relu)
             packed = made.attributes["_packed_params"]
             weight = packed[0] if isinstance(packed, tuple) and packed else None
         else:
-            made = state_dict.conv(self.state, path, relu, {name: module.attributes.get(name) for name in SIZES})
+            made = state_dict.conv(
+                self.state, path, "ConvReLU2d" if relu else kind, {name: module.attributes.get(name) for name in SIZES}
+            )
             weight = made.attributes["weight"]
         self.check_shape(path, weight, module.shapes.get("weight"))
         return made
@@ -138,8 +140,8 @@ class _Converter:
         if wanted is not None and shape != wanted:
             raise self.fail(path, f"weights of shape {shape} in the file, {wanted} in the class; is it the same class?")
 
-    def relu_behind(self, step: Step) -> str | None:
-        """The name of the ReLU behind a layer and its batch norm, if nothing else takes what lies between."""
+    def relu_behind(self, step: Step) -> Step | None:
+        """The ReLU behind a layer and its batch norm, if nothing else takes what lies between."""
         while True:
             users = self.model.users(step.name)
             if len(users) != 1 or step.name in references(self.model.result):
@@ -148,7 +150,7 @@ class _Converter:
             module = self.model.modules.get(step.target) if step.kind == "module" else None
             kind = modules.kind_of(module.kinds[0]) if module else ""
             if kind == "ReLU" or (step.kind != "module" and step.target in RELUS):
-                return step.name
+                return step
             if kind not in NORMS and kind != "Identity":
                 return None
 
@@ -166,34 +168,34 @@ class _Converter:
         return Topology(model.input, (first, *steps, last), Ref(last.name), self.modules)
 
     def with_sums(self) -> list[Step]:
-        """FX names the scales of a module's own sums SCOPE_scale_0, SCOPE_scale_1, ... in the order of the calls."""
+        """FX names the scales of sums PLACE_scale_0, PLACE_scale_1, ... in the order of the calls. PLACE is the module
+        whose forward adds, or the ReLU module behind the sum.
+        """
         steps = list(self.model.steps)
-        scopes: dict[str, list[int]] = {}
+        places: dict[str, list[tuple[int, Step | None]]] = {}
         for index, step in enumerate(steps):
             if step.kind == "function" and step.target in ADDS and all(isinstance(arg, Ref) for arg in step.args):
-                scopes.setdefault(step.scope, []).append(index)
-        for scope, places in scopes.items():
-            prefix = scope.replace(".", "_") + "_" if scope else "_"
+                relu = self.relu_behind(step)
+                place = relu.target if relu is not None and relu.kind == "module" else step.scope
+                places.setdefault(place, []).append((index, relu))
+        for place, sums in places.items():
+            prefix = place.replace(".", "_") + "_" if place else "_"
             found = [re.fullmatch(rf"{re.escape(prefix)}scale_(\d+)", name) for name in self.state.entries]
             numbers = sorted(int(match[1]) for match in found if match)
-            if len(numbers) != len(places):
+            if len(numbers) != len(sums):
                 raise IntactError(
-                    f"{self.state.file}: {scope or 'the model'} adds {len(places)} times and has {len(numbers)} scales "
-                    "in the file, so it is not clear whose they are; save the model with torch.jit.save"
+                    f"{self.state.file}: {place or 'the model'} adds {len(sums)} times and has {len(numbers)} scales "
+                    f"({prefix}scale_0, ...) in the file, so it is not clear whose they are; save the model with "
+                    "torch.jit.save"
                 )
-            for number, place in zip(numbers, places, strict=True):
+            for number, (index, relu) in zip(numbers, sums, strict=True):
                 names = {"scale": f"{prefix}scale_{number}", "zero_point": f"{prefix}zero_point_{number}"}
-                steps[place] = self.with_sum(steps[place], names)
+                self.used |= set(names.values())
+                self.fused |= {relu.name} if relu else set()
+                target = "torch.ops.quantized.add_relu" if relu else "torch.ops.quantized.add"
+                args = (*steps[index].args, *self.state.take(names).values())
+                steps[index] = replace(steps[index], target=target, args=args, kwargs={})
         return steps
-
-    def with_sum(self, step: Step, names: dict[str, str]) -> Step:
-        """A sum, with the ReLU behind it, at the scale that has these names."""
-        self.used |= set(names.values())
-        scale, zero_point = self.state.take(names).values()
-        relu = self.relu_behind(step)
-        self.fused |= {relu} if relu else set()
-        target = "torch.ops.quantized.add_relu" if relu else "torch.ops.quantized.add"
-        return replace(step, target=target, args=(*step.args, scale, zero_point), kwargs={})
 
 
 def _renamed(value: Any, names: Mapping[str, str]) -> Any:

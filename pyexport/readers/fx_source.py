@@ -56,7 +56,7 @@ class _Forward:
         self.variables: dict[str, Any] = {}
         self.steps: list[Step] = []
         self.names: set[str] = set()
-        self.target = ""
+        self.target = "result"
 
     def fail(self, node: ast.AST, text: str) -> NoReturn:
         line = f"line {node.lineno}: " if hasattr(node, "lineno") else ""
@@ -76,6 +76,7 @@ class _Forward:
             self.variables[name] = self.value(default)
         for statement in function.body:
             if isinstance(statement, ast.Return):
+                self.target = "result"
                 result = None if statement.value is None else self.argument(statement.value)
                 return names[1], tuple(self.steps), result
             self.statement(statement)
@@ -174,7 +175,7 @@ class _Forward:
     ) -> Ref:
         if len(self.steps) >= MAX_STEPS:
             self.fail(node, f"more than {MAX_STEPS} calls")
-        name = self.target or "result"
+        name = self.target if kind != "attribute" else target
         if name in self.names:
             name = f"{name}_{len(self.steps)}"
         while name in self.names:

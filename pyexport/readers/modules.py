@@ -70,11 +70,20 @@ def dtype_of(value: Any) -> Any:
 
 def conv_params(context: Context, attributes: Attributes) -> ConvParams:
     """The weights of a quantised convolution, from the attributes that torch pickles."""
+    return _prepacked(context, attributes, "conv2d", ("stride", "padding", "dilation", "groups"))
+
+
+def transposed_params(context: Context, attributes: Attributes) -> ConvParams:
+    sizes = ("stride", "padding", "output_padding", "dilation", "groups")
+    return _prepacked(context, attributes, "conv_transpose2d", sizes)
+
+
+def _prepacked(context: Context, attributes: Attributes, kind: str, sizes: tuple[str, ...]) -> ConvParams:
     if attributes["padding_mode"] != "zeros":
         context.fail(f"padding mode {str(attributes['padding_mode'])[:20]!r} is not supported; use zeros")
-    weight, bias = (context.unpacker.tensors.decode(attributes[name]) for name in ("weight", "bias"))
-    sizes = [context.pair(attributes[name]) for name in ("stride", "padding", "dilation")]
-    return ConvParams.of(weight, bias, sizes[0], sizes[1], sizes[2], context.integer(attributes["groups"]))
+    given = [attributes[name] for name in ("weight", "bias", *sizes)]
+    packed: ConvParams = context.call(f"ops.quantized.{kind}_prepack", given, {})
+    return packed
 
 
 def linear_params(context: Context, attributes: Attributes) -> LinearParams:
@@ -101,6 +110,7 @@ def _weighted(name: str, params: Callable[[Context, Attributes], Any]) -> Layer:
 
 LAYERS["quantized.Conv2d"] = _weighted("ops.quantized.conv2d", conv_params)
 LAYERS["quantized.ConvReLU2d"] = _weighted("ops.quantized.conv2d_relu", conv_params)
+LAYERS["quantized.ConvTranspose2d"] = _weighted("ops.quantized.conv_transpose2d", transposed_params)
 LAYERS["quantized.Linear"] = _weighted("ops.quantized.linear", linear_params)
 LAYERS["quantized.LinearReLU"] = _weighted("ops.quantized.linear_relu", linear_params)
 

@@ -104,11 +104,10 @@ def linear(state: State, path: str, relu: bool) -> Module:
     return Module((kind,), state.take(names))
 
 
-def conv(state: State, path: str, relu: bool, sizes: Mapping[str, Any]) -> Module:
-    """A quantised convolution. sizes: its stride, padding, dilation, groups and padding_mode."""
-    kind = f"{QUANTIZED}.{'ConvReLU2d' if relu else 'Conv2d'}"
+def conv(state: State, path: str, kind: str, sizes: Mapping[str, Any]) -> Module:
+    """A quantised convolution. kind: torch's class. sizes: its stride, padding, dilation, groups and padding_mode."""
     names = {name: f"{path}.{name}" for name in ("weight", "bias", "scale", "zero_point")}
-    return Module((kind,), {**sizes, **state.take(names)})
+    return Module((f"{QUANTIZED}.{kind}",), {**sizes, **state.take(names)})
 
 
 def chain(state: State, relu: tuple[str, ...] | None, flatten: bool) -> Topology:
