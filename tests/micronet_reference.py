@@ -242,6 +242,26 @@ class Net:
         self.at = self.steps[-1].name
         self.layers.append(lambda x: x.reshape(len(x), -1))
 
+    def shuffle(self, channels: int, height: int, width: int, groups: int) -> None:
+        """As micronet's nin_gc.py writes it."""
+
+        def step(kind: str, target: str, *args: Any) -> Ref:
+            self.steps.append(Step(f"s{len(self.steps)}", kind, target, args))
+            return Ref(self.steps[-1].name)
+
+        x = Ref(self.at)
+        size = step("method", "size", x)
+        batch, whole = (step("function", "operator.getitem", size, i) for i in (0, 1))
+        each = step("function", "operator.floordiv", whole, groups)
+        x = step("method", "view", x, batch, groups, each, height, width)
+        x = step("method", "contiguous", step("method", "transpose", x, 1, 2))
+        self.at = step("method", "view", x, batch, whole, height, width).name
+        self.layers.append(
+            lambda x: (
+                x.reshape(len(x), groups, -1, height, width).swapaxes(1, 2).reshape(len(x), channels, height, width)
+            )
+        )
+
     def tap(self) -> str:
         """Keeps the tensor for `add`; its name."""
         at = len(self.layers)

@@ -255,6 +255,18 @@ def test_transposed_convolution(bits: int, stride: int, padding: int, groups: in
     assert got.size > 5_000 and np.array_equal(got, wanted)
 
 
+def test_channel_shuffle() -> None:
+    net = Net(np.random.default_rng(5))
+    net.conv(3, 12, 3, {"bits": 8}, padding=1)
+    net.norm(12, spread=4)
+    net.relu()
+    net.shuffle(12, 9, 8, 3)
+    net.conv(12, 8, 1, {"bits": 8}, groups=4)
+    net.shuffle(8, 9, 8, 4)
+    net.conv(8, 8, 3, {"bits": 8}, groups=2)
+    assert compare(net, graph_of(net)) > 20_000
+
+
 def test_the_first_layer_may_stay_real() -> None:
     """As micronet's `prepare` leaves it: the network begins at the first quantiser."""
     net = Net(np.random.default_rng(0))
@@ -290,12 +302,19 @@ def test_weights_that_are_stored_quantised() -> None:
 
 @pytest.mark.parametrize("bits", [2, 8])
 def test_on_the_verilog(bits: int) -> None:
+    """Codes of every layer, weights of +-3 and of +-255, which take two passes."""
     sim = "icarus"
     if reason := simulator_missing(sim):
         pytest.skip(reason)
-    config = HwConfig(8, 8, 8, act_depth=512, wgt_depth=1024, prm_depth=256, prg_depth=512, layers=16, tables=4)
-    prepared = prepare(graph_of(dorefa_net(bits)), config, 2, fixed_depths=True)
-    assert assert_equal(prepared, simulated(sim, prepared, "micronet")) > 2_000
+    net = Net(np.random.default_rng(bits))
+    net.conv(3, 8, 3, {"bits": bits}, padding=1)
+    net.norm(8, spread=4)
+    net.relu()
+    net.max_pool(2, 2)
+    net.flatten()
+    net.linear(32, 5, {"bits": bits})
+    prepared = prepare(graph_of(net, (3, 4, 4)), HwConfig(4, 4, 4), 1)
+    assert assert_equal(prepared, simulated(sim, prepared, f"micronet_{bits}")) > 150
 
 
 # --- what is refused ------------------------------------------------------------------------------------------------
@@ -385,11 +404,11 @@ def saved(folder: Path, name: str, whole: bool = False) -> Path:
     """A checkpoint with random batch norms, calibrated on random images, as micronet's scripts save it."""
     torch = pytest.importorskip("torch")
     pytest.importorskip("micronet")
-    from pyexport import arch
+    from models.quantizers.classes import micronet_nin
 
     torch.manual_seed(0)
     torch.set_num_threads(1)
-    net = arch.build(f"{CLASSES}:{name}").train()
+    net = getattr(micronet_nin, name)().train()
     for _ in range(3):
         net(torch.rand(32, 1, 8, 8) * 10)
     with torch.no_grad():

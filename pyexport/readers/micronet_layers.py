@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any
 
@@ -372,8 +372,48 @@ def _reshape(context: Context, source: Any, shape: tuple[int, ...]) -> Any:
     return source.then(shape, step)
 
 
+@dataclass(frozen=True, eq=False)
+class Groups:
+    """A map seen as (groups, channels of each, H, W), or with these two axes swapped: a channel shuffle on its way."""
+
+    source: Real | Host
+    groups: int
+    swapped: bool = False
+
+
+def _transpose(context: Context, source: Any, first: int, second: int) -> Groups:
+    if not isinstance(source, Groups) or sorted((first, second)) != [1, 2]:
+        context.fail("swaps axes; accepted is a channel shuffle: view as groups, transpose(1, 2), view back")
+    return replace(source, swapped=not source.swapped)
+
+
+def _shuffled(context: Context, seen: Groups) -> Any:
+    """Channels in another order: a 1x1 convolution with one weight of 1 for each, which keeps every code."""
+    source, channels = seen.source, seen.source.shape[0]
+    if not seen.swapped:
+        return source
+    if isinstance(source, Host):
+        return _on_host(context, source, source.shape)
+    order = np.arange(channels).reshape(seen.groups, -1).T.reshape(-1)
+    layer, builder = context.layer, context.builder
+
+    def step(value: Value, grid: Grid) -> Value:
+        codes = np.zeros((channels, 1, 1, channels), np.int16)
+        codes[np.arange(channels), 0, 0, order] = 1
+        weights = ir.Weights(codes, np.ones(channels, np.float32), np.zeros(channels, np.int32), None)
+        return builder.conv(layer, value, weights, (1, 1), (0, 0), (1, 1), 1, grid.quant, False)
+
+    return source.then(source.shape, step)
+
+
 def _view(context: Context, source: Any, *args: Any) -> Any:
     sizes = list(args[0]) if len(args) == 1 and isinstance(args[0], (list, tuple)) else list(args)
+    if isinstance(source, Groups):
+        if tuple(sizes[1:]) != source.source.shape:
+            context.fail(f"reshapes {source.source.shape} in groups to {tuple(sizes[1:])}; a shuffle ends as it began")
+        return _shuffled(context, source)
+    if len(sizes) == 5 and len(source.shape) == 3 and sizes[1] * sizes[2] == source.shape[0]:
+        return Groups(source, sizes[1])
     total = math.prod(source.shape)
     first, rest = sizes[0], sizes[1:]
     if first is not BATCH and first != -1:
@@ -411,6 +451,12 @@ def _item(context: Context, source: Any, index: int) -> Any:
     if not isinstance(source, tuple):
         context.fail("takes a part of a tensor, which is not supported")
     return source[index]
+
+
+def _divided(context: Context, size: Any, divisor: Any) -> int:
+    if not isinstance(size, int) or not isinstance(divisor, int) or divisor < 1:
+        context.fail("divides something that is no size")
+    return size // divisor
 
 
 # --- functions -------------------------------------------------------------------------------------------------------
@@ -498,6 +544,8 @@ FUNCTIONS: dict[str, Handler] = {
     "flatten": _flatten,
     "view": _view,
     "reshape": _view,
+    "transpose": _transpose,
+    "floordiv": _divided,
     "contiguous": lambda context, source: source,
     "size": _size,
     "getattr": _attribute,
