@@ -262,8 +262,10 @@ def test_channel_shuffle() -> None:
     net.relu()
     net.shuffle(12, 9, 8, 3)
     net.conv(12, 8, 1, {"bits": 8}, groups=4)
+    net.norm(8, spread=4)
     net.shuffle(8, 9, 8, 4)
     net.conv(8, 8, 3, {"bits": 8}, groups=2)
+    net.norm(8, spread=4)
     assert compare(net, graph_of(net)) > 20_000
 
 
