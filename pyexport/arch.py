@@ -117,6 +117,8 @@ def _folder_first(path: Path) -> Iterator[None]:
 
 
 def _is_torch_layer(module: Any) -> bool:
+    if hasattr(module, "activation_quantizer"):  # micronet's own layers, such as an add
+        return True
     return any(cls.__module__.startswith("torch.") and cls.__name__ not in CONTAINERS for cls in type(module).__mro__)
 
 
@@ -148,7 +150,9 @@ def _topology(spec: str, model: Any, graph: Any) -> Topology:
         raise IntactError(f"--arch {spec}: forward takes {len(inputs)} inputs; accepted is one")
     called = {step.target for step in steps if step.kind == "module"}
     paths = {path[:end] for path in called for end in range(len(path) + 1) if end == len(path) or path[end] == "."}
-    modules = {path: _module(module) for path, module in model.named_modules() if path in paths}
+    inside = tuple(f"{path}." for path in called)
+    found = {path: module for path, module in model.named_modules() if path in paths or path.startswith(inside)}
+    modules = {path: _module(module) for path, module in found.items()}
     return Topology(inputs[0], tuple(steps), result, modules)
 
 

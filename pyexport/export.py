@@ -261,7 +261,10 @@ def calibration_lines(
 def verified(
     exported: Exported, model: str, codes: npt.NDArray[np.int64] | None, said: Mapping[str, Any] | None = None
 ) -> verify.Verification:
-    """The golden model against the source's own runtime. codes: the inputs; None: random ones. said: relu and arch."""
+    """The golden model against the source's own runtime. codes: the inputs; None: random ones.
+
+    said: what the command line says of the file: relu, arch, input_shape.
+    """
     network = exported.network
     if codes is None:
         codes = verify.driving_codes(network, VERIFIED_INPUTS)
@@ -308,7 +311,7 @@ def _main(args: argparse.Namespace, scratch: Path) -> int:
     if args.explain:
         report.console().print(explain.explain(network, args.explain, given), soft_wrap=True)
         return 0
-    said = {"relu": args.relu, "arch": args.arch}
+    said = {"relu": args.relu, "arch": args.arch, "input_shape": args.input_shape}
     checked = verified(exported, model, given, said) if args.verify else None
     folder = Path(args.out) if args.out else default_folder(args.model)
     more = {}

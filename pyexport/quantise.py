@@ -116,7 +116,7 @@ def _weighted(
         runtime,
         runtimes.Layer(
             sx=source.quant.scale,
-            sw=stored.scale,
+            sw=stored.scale.astype(np.float32),
             sy=target.quant.scale,
             zy=target.quant.zero_point,
             lo=node.clamp[0],
@@ -127,6 +127,7 @@ def _weighted(
             op=_kernel(node, source),
             delegated=not isinstance(node, ir.ConvTranspose2d) or node.delegated,
             dtype=source.quant.dtype,
+            wide=stored.scale.astype(np.float64),
         ),
     )
     result = fit.fit(curve, acc_lo, acc_hi, tensors[target.name].shift)

@@ -54,7 +54,7 @@ class Module:
 class Topology:
     """input: the name that Refs use for the model's one input. result: what forward returns, in terms of Refs.
 
-    modules: by path, those that steps call, and their parents ("features" of "features.0").
+    modules: by path, those that steps call, their parents ("features" of "features.0") and what they hold themselves.
     """
 
     input: str

@@ -3,6 +3,7 @@
 FX module       the topology is the source text of its forward (fx_source.py)
 eager module    a chain's topology is its tree of modules (module_tree.py), of other classes the user names the source
 state_dict      tensors by name: a chain of linear layers, or the source that the user names (state_dict.py)
+micronet        either, where the source that the user names has micronet's layers (micronet.py)
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from typing import Any
 
 from pyexport import ir
 from pyexport.errors import IntactError
-from pyexport.readers import converted, fx_source, inert, module_tree, state_dict, torchscript
+from pyexport.readers import converted, fx_source, inert, micronet, module_tree, state_dict, torchscript
 from pyexport.readers.archive import Archive
 from pyexport.readers.builder import Builder
 from pyexport.readers.calls import Topology
@@ -29,6 +30,8 @@ def read(path: Path, archive: Archive, options: Options) -> ir.Graph:
         raise IntactError(f"{archive.file}: was written on a big-endian machine; save it on a little-endian one")
     where = f"{archive.file}: data.pkl"
     top = inert.load(archive.read("data.pkl"), where, "data", inert.TORCH_SAVE)
+    if options.arch is not None and micronet.is_micronet(options.arch):
+        return micronet.read(path.stem, archive, top, options.arch, options)
     if isinstance(top, dict):
         kind, (model, notes) = STATE, _state(archive, top, options)
     else:

@@ -9,7 +9,7 @@ from pyexport.errors import IntactError
 from pyexport.runtimes.curve import IntArray, fma32
 
 RANGES = {"int8": (-128, 127), "uint8": (0, 255)}
-RULES = ("torch", "ort", "pt2e", "tflite-ref", "qonnx")
+RULES = ("torch", "ort", "pt2e", "tflite-ref", "qonnx", "dorefa", "iao")
 
 
 def input_rule(rule: str, runtime: str) -> str:
@@ -24,6 +24,7 @@ def quantise_input(
 
     torch: RNE(fma(x, 1/s, z)) (Eq. 31).  ort: RNE(x / s) + z (Eq. 32).  pt2e: RNE(x * (1/s)) + z (Eq. 33).
     tflite-ref: x / s rounded half away from zero, + z (Eq. 44).  qonnx: RNE((x / s) + z) (Eq. 45).
+    In float64: dorefa: clamp(0.1 x, 0, 1) / (1 / A), half away, with A the top code, 10 / s.  iao: x / s + z, half away.
     """
     if rule not in RULES or dtype not in RANGES:
         raise IntactError(f"input rule {rule!r} with {dtype!r} is not known; rules are {', '.join(RULES)}")
@@ -47,6 +48,12 @@ def quantise_input(
         elif rule == "tflite-ref":
             quotient = (values / step).astype(np.float64)
             rounded = np.trunc(quotient + np.copysign(0.5, quotient)) + zero_point
+        elif rule == "dorefa":
+            top = round(10 / float(step))
+            rounded = np.floor(np.clip(values.astype(np.float64) * 0.1, 0, 1) / (1 / float(top)) + 0.5)
+        elif rule == "iao":
+            wide = values.astype(np.float64) / np.float64(step) + zero_point
+            rounded = np.sign(wide) * np.floor(np.abs(wide) + 0.5)
         else:
             rounded = np.rint(values * inverse).astype(np.float64) + zero_point
     return np.clip(rounded, low, high).astype(np.int64)

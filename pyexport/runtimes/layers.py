@@ -29,7 +29,7 @@ class Layer:
     sw: float32 (C,).  bias: float64 (C,), real values (float32 values) or, with bias_is_integer, codes at sx * sw.
     per_channel: whether the source stored one weight scale per channel.  op: which kernel, where a runtime has several.
     delegated: whether TFLite's delegate takes the layer (ir.ConvTranspose2d).
-    dtype: the activations' code type.
+    dtype: the activations' code type.  wide: float64 (C,): sw as exact as the source has it, for the exact runtimes.
     """
 
     sx: np.float32
@@ -44,6 +44,7 @@ class Layer:
     op: Literal["conv", "depthwise", "linear", "transposed"] = "conv"
     delegated: bool = True
     dtype: str = "int8"
+    wide: F64Array | None = None
 
 
 def _float_bias(layer: Layer) -> F64Array:
@@ -234,7 +235,7 @@ def qonnx(layer: Layer) -> Curve:
 def _exact(name: str, layer: Layer) -> Curve:
     real_bias = np.zeros(layer.sw.size) if layer.bias is None else layer.bias
     sx, sy = Fraction(float(layer.sx)), Fraction(float(layer.sy))
-    slope = [sx * Fraction(float(w)) / sy for w in layer.sw]
+    slope = [sx * Fraction(float(w)) / sy for w in (layer.sw if layer.wide is None else layer.wide)]
     start = [Fraction(float(b)) * (slope[c] if layer.bias_is_integer else 1 / sy) for c, b in enumerate(real_bias)]
     return _curve_checked(layer, exactly.curve(name, slope, start, layer.zy, (layer.lo, layer.hi)))
 

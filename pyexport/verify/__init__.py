@@ -59,6 +59,12 @@ def _qonnx() -> Runtime:
     return qonnx.run
 
 
+def _micronet() -> Runtime:
+    from pyexport.verify import micronet
+
+    return micronet.run
+
+
 # Kind of file -> its runtime, imported only when asked for.
 RUNTIMES: dict[str, Callable[[], Runtime]] = {
     "torchscript": _torchscript,
@@ -66,8 +72,9 @@ RUNTIMES: dict[str, Callable[[], Runtime]] = {
     "onnx": _onnx,
     "qonnx": _qonnx,
     "state-dict": _state_dict,
+    "micronet": _micronet,
 }
-SAYS_LITTLE = {"state-dict"}  # the kinds whose runtime takes `said`
+SAYS_LITTLE = {"state-dict", "micronet"}  # the kinds whose runtime takes `said`
 # Kinds of file that are not run, and why.
 REFUSED = {
     "torch-module": "loading a module saved by torch.save runs code from the file, which INTACT never does; save it "
@@ -105,7 +112,7 @@ def verify(
     model: Path, source: str, network: Network, codes: IntArray, said: Mapping[str, Any] | None = None
 ) -> Verification:
     """Runs both. source: the kind of file. codes: int64 (N, *input shape), in the source's type and layout. said: what
-    the user said about the file: relu and arch, as `export.export` takes them.
+    the user said about the file: relu, arch and input_shape, as `export.export` takes them.
 
     Raises IntactError where the runtime is not installed or cannot run the file.
     """
