@@ -55,14 +55,15 @@ class Weights:
     """Quantised weights of a convolution or linear layer.
 
     codes: integer codes, int16, shape (out, kh, kw, in / groups); |codes - zero_point| <= 255.
-    scale: float32, shape (out,).  zero_point: int32, shape (out,).
+    scale: float32, shape (out,); or float64 where the source folds such a factor into it, which the exact runtimes use
+    and the others take as float32.  zero_point: int32, shape (out,).
     bias: float64, shape (out,): real values (exact float32 values) where `bias_is_integer` is false, else int32 codes
     at the scale input scale * weight scale.
     per_channel: whether the source stored one scale per output channel (some runtimes round differently).
     """
 
     codes: npt.NDArray[np.int16]
-    scale: npt.NDArray[np.float32]
+    scale: npt.NDArray[np.float32] | npt.NDArray[np.float64]
     zero_point: npt.NDArray[np.int32]
     bias: npt.NDArray[np.float64] | None
     bias_is_integer: bool = False
@@ -236,7 +237,7 @@ class Port:
 class Graph:
     """A quantised network: one input, one output.
 
-    source: the kind of file it came from ("torchscript", "pt2e", "tflite"); match: the runtime whose arithmetic is the
+    source: the kind of file it came from ("torchscript", "pt2e", "tflite", "keras"); match: the runtime whose arithmetic is the
     default. float_input: the rule by which real inputs become codes (a name that `runtimes` knows).
     tail: what the host computes from the output tensor, if anything.
     """

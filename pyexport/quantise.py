@@ -106,7 +106,7 @@ def _weighted(graph: ir.Graph, node: ir.Conv2d | ir.Linear, runtime: str, tensor
         runtime,
         runtimes.Layer(
             sx=source.quant.scale,
-            sw=stored.scale,
+            sw=stored.scale.astype(np.float32),
             sy=target.quant.scale,
             zy=target.quant.zero_point,
             lo=node.clamp[0],
@@ -116,6 +116,7 @@ def _weighted(graph: ir.Graph, node: ir.Conv2d | ir.Linear, runtime: str, tensor
             per_channel=stored.per_channel,
             op=_kernel(node, source),
             dtype=source.quant.dtype,
+            wide=stored.scale.astype(np.float64),
         ),
     )
     result = fit.fit(curve, acc_lo, acc_hi, tensors[target.name].shift)
@@ -332,7 +333,8 @@ def _input_codes(graph_input: QTensor, values: npt.NDArray[np.generic], rule: st
     if values.dtype.kind == "f":
         with np.errstate(over="ignore"):  # what float32 cannot hold is infinite, and saturates
             real = values.astype(np.float32)
-        return np.clip(runtimes.quantise_input(real, quant.scale, quant.zero_point, quant.dtype, rule), low, high)
+        codes = runtimes.quantise_input(real, quant.scale, quant.zero_point, quant.dtype, rule, quant.limits)
+        return np.clip(codes, low, high)
     if values.dtype.kind not in "iu":
         raise IntactError(f"inputs have dtype {values.dtype}; give integers (codes) or floats (real values)")
     if values.size and (int(values.min()) < low or int(values.max()) > high):

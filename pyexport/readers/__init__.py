@@ -18,16 +18,23 @@ import numpy as np
 
 from pyexport import ir
 from pyexport.errors import IntactError
-from pyexport.readers import pt2e, tflite, torchscript
+from pyexport.readers import keras, pt2e, tflite, torchscript
 from pyexport.readers.archive import ZIP_MAGIC, Archive
 from pyexport.readers.options import Options
 
 Reader = Callable[[Path, Archive, Options], ir.Graph]
 
 # A member that only this format has -> its reader.
-FORMATS: dict[str, Reader] = {"constants.pkl": torchscript.read, "models/model.json": pt2e.read}
+FORMATS: dict[str, Reader] = {
+    "constants.pkl": torchscript.read,
+    "models/model.json": pt2e.read,
+    keras.KERAS_WEIGHTS: keras.read_archive,
+}
 
-HOW = "save a statically quantised model with torch.jit.save, a PT2E one with torch.export.save, or convert to .tflite"
+HOW = (
+    "save a statically quantised model with torch.jit.save, a PT2E one with torch.export.save, a tfmot one with "
+    "model.save, or convert to .tflite"
+)
 
 
 def read(
@@ -62,8 +69,12 @@ def read(
 
 
 def _read(path: Path, options: Options) -> ir.Graph:
+    if path.is_dir():
+        return keras.read(path, options)
     with path.open("rb") as stream:
         start = stream.read(8)
+    if start == keras.HDF5_MAGIC:
+        return keras.read(path, options)
     if start[4:] == tflite.MAGIC:
         return tflite.read(path, options)
     if start[:4] != ZIP_MAGIC:

@@ -27,7 +27,8 @@ class Layer:
     sx, sy: float32 input and output scales.  zy, lo, hi: output zero point and clamp in the source's code type.
     sw: float32 (C,).  bias: float64 (C,), real values (float32 values) or, with bias_is_integer, codes at sx * sw.
     per_channel: whether the source stored one weight scale per channel.  op: which kernel, where a runtime has several.
-    dtype: the activations' code type.
+    dtype: the activations' code type.  wide: float64 (C,): sw as exact as the source has it,
+    for the exact runtimes.
     """
 
     sx: np.float32
@@ -41,6 +42,7 @@ class Layer:
     per_channel: bool = True
     op: Literal["conv", "depthwise", "linear"] = "conv"
     dtype: str = "int8"
+    wide: F64Array | None = None
 
 
 def _float_bias(layer: Layer) -> F64Array:
@@ -192,7 +194,7 @@ def exact_away(layer: Layer) -> Curve:
 def _exact(name: str, layer: Layer) -> Curve:
     real_bias = np.zeros(layer.sw.size) if layer.bias is None else layer.bias
     sx, sy = Fraction(float(layer.sx)), Fraction(float(layer.sy))
-    slope = [sx * Fraction(float(w)) / sy for w in layer.sw]
+    slope = [sx * Fraction(float(w)) / sy for w in (layer.sw if layer.wide is None else layer.wide)]
     start = [Fraction(float(b)) * (slope[c] if layer.bias_is_integer else 1 / sy) for c, b in enumerate(real_bias)]
     return _curve_checked(layer, exactly.curve(name, slope, start, layer.zy, (layer.lo, layer.hi)))
 
