@@ -62,20 +62,23 @@ def export(
     output_range: tuple[float, float] | None = None,
     shape_hint: tuple[int, ...] | None = None,
     overlap: bool = False,
+    quantizers: str | None = None,
 ) -> Exported:
     """Works out the integers of `model` (a path); writes nothing.
 
     config: hardware with fixed memories, instead of the smallest that fit `array`. output_range: lowest and highest
     real output, where the file leaves the output unquantised. shape_hint: an input shape to try where the file does not
-    say its own. overlap: the next input frame may come in during a run. Raises IntactError.
+    say its own. overlap: the next input frame may come in during a run. quantizers: a JSON file with the widths that a
+    tfmot model's file does not hold (readers.Options). Raises IntactError.
     """
     hardware = config or hwconfig.for_array(*hwconfig.parse_array(array))
     try:
-        graph = readers.read(model, input_shape, output_range)
+        more = {"quantizers": load_quantizers(quantizers)} if quantizers else {}
+        graph = readers.read(model, input_shape, output_range, **more)
     except IntactError:
         if input_shape or not shape_hint:
             raise
-        graph = readers.read(model, shape_hint, output_range)
+        graph = readers.read(model, shape_hint, output_range, **more)
     try:
         network = quantise.quantise(graph, match)
         lowered = lower.lower(network, hardware, overlap)
@@ -83,9 +86,15 @@ def export(
     except IntactError as error:
         raise IntactError(f"{model}: {error}") from error
     cycles = golden.network_cycles(network, lowered.config)
-    digest = hashlib.sha256(Path(model).read_bytes()).hexdigest()
+    digest = digest_of(Path(model))
     described = manifest(graph, network, lowered, cycles, model, digest)
     return Exported(graph, network, lowered, lowered.config, cycles, described)
+
+
+def digest_of(model: Path) -> str:
+    """SHA-256 of a model's file; of a folder, of all its files in order of their names."""
+    files = sorted(path for path in model.rglob("*") if path.is_file()) if model.is_dir() else [model]
+    return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()
 
 
 def write(exported: Exported, folder: Path, more: Mapping[str, bytes] | None = None) -> None:
@@ -140,6 +149,22 @@ def load_config(path: str) -> HwConfig:
         raise IntactError(f"{path}: {error}") from error
 
 
+def load_quantizers(path: str) -> dict[str, Any]:
+    """{class of a QuantizeConfig: {"weights" or "activations": {"num_bits": 4, "narrow_range": false}}} from JSON."""
+    form = 'must be {"MyConfig": {"weights": {"num_bits": 4, "narrow_range": false}, "activations": {...}}}'
+    try:
+        values = json.loads(Path(path).read_text())
+    except OSError as error:
+        raise IntactError(f"{path}: cannot be read: {error.strerror or error}") from error
+    except (ValueError, RecursionError) as error:
+        raise IntactError(f"{path}: is not JSON ({error}); it {form}") from error
+    if not isinstance(values, dict) or not all(
+        isinstance(roles, dict) and all(isinstance(one, dict) for one in roles.values()) for roles in values.values()
+    ):
+        raise IntactError(f"{path}: {form}")
+    return values
+
+
 def parse_shape(text: str) -> tuple[int, ...]:
     """`1,8,8` -> (1, 8, 8)."""
     try:
@@ -192,6 +217,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--config", metavar="FILE.json", help="hardware with fixed memories, e.g. a board's")
     parser.add_argument(
+        "--quantizers", metavar="FILE.json", help="widths that a tfmot model's own QuantizeConfig keeps to itself"
+    )
+    parser.add_argument(
         "--overlap", action="store_true", help="let the next input frame in during a run: more frames/s, more memory"
     )
 
@@ -202,7 +230,9 @@ def from_arguments(args: argparse.Namespace, model: str, shape: tuple[int, ...] 
         raise IntactError("--config says the array: leave out --array")
     config = load_config(args.config) if args.config else None
     array = "8x8" if args.array is None else args.array
-    return export(model, array, args.match, args.input_shape, config, args.output_range, shape, args.overlap)
+    return export(
+        model, array, args.match, args.input_shape, config, args.output_range, shape, args.overlap, args.quantizers
+    )
 
 
 def quantised(args: argparse.Namespace, given: npt.NDArray[np.generic] | None, folder: Path) -> calibrate.Calibrated:
@@ -248,7 +278,7 @@ def verified(exported: Exported, model: str, codes: npt.NDArray[np.int64] | None
 def main(argv: list[str] | None = None) -> int:
     """The command. Exit status 0, or 1 after one line on stderr."""
     parser = Parser(prog="export.py", description="Export a quantised model to INTACT's memory images.")
-    parser.add_argument("model", metavar="MODEL", help="TorchScript archive, torchao PT2E .pt2 or .tflite")
+    parser.add_argument("model", metavar="MODEL", help="TorchScript archive, torchao PT2E .pt2, .tflite, Keras .h5")
     parser.add_argument("-o", "--out", metavar="DIR", help="where to write (default build/<model's file name>)")
     parser.add_argument("--inputs", metavar="FILE", help=".npy or .npz inputs [N, ...]: the input's shape, an example")
     parser.add_argument(

@@ -237,7 +237,7 @@ class Port:
 class Graph:
     """A quantised network: one input, one output.
 
-    source: the kind of file it came from ("torchscript", "pt2e", "tflite", "keras"); match: the runtime whose arithmetic is the
+    source: the kind of file it came from ("torchscript", "pt2e", "tflite"); match: the runtime whose arithmetic is the
     default. float_input: the rule by which real inputs become codes (a name that `runtimes` knows).
     tail: what the host computes from the output tensor, if anything.
     """

@@ -1,8 +1,9 @@
 """Keras models trained with tfmot (quantization-aware), read from what model.save wrote, without TensorFlow.
 
 Comes in: a .h5, a .keras or a SavedModel (keras_file.py). Goes out: an ir.Graph. tfmot wraps each layer with quantisers
-of its weights, its activation and its output (QuantizeWrapperV2) and puts one behind the input (QuantizeLayer); this file
-walks the layers and unwraps them, keras_layers.py knows what each computes, keras_quant.py what a quantiser does.
+of its weights, its activation and its output (QuantizeWrapperV2) and puts one behind the input (QuantizeLayer). This
+file walks the layers and unwraps them; keras_weighted.py and keras_layers.py know what each computes, keras_quant.py
+what a quantiser does.
 """
 
 from __future__ import annotations
@@ -10,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
-
 
 from pyexport import ir
 from pyexport.errors import IntactError
@@ -28,8 +28,10 @@ from pyexport.readers.keras_file import (
     read_saved_model,
 )
 from pyexport.readers.keras_graph import Context, Value
-from pyexport.readers.keras_layers import TABLE, Layer, activate, width
+from pyexport.readers.keras_layers import activate
 from pyexport.readers.keras_quant import Width
+from pyexport.readers.keras_table import TABLE, Layer
+from pyexport.readers.keras_weighted import width
 from pyexport.readers.options import Options
 from pyexport.readers.tensors import TensorError
 
@@ -187,7 +189,7 @@ def _wrapped(
 ) -> Value:
     """A layer, then its activation between the quantisers before and after it, then its output's."""
     told: Mapping[str, Any] = context.options.quantizers or {}
-    name, settings = "", {}
+    name, settings = "", dict[str, Any]()
     if isinstance(quantize_config, dict):
         name, settings = str(quantize_config["class_name"]).rpartition(">")[2], quantize_config.get("config") or {}
     fixed: ir.Quant | None = None

@@ -121,13 +121,13 @@ class Bundle:
     """The variables of a checkpoint, by their full names such as quant_conv/kernel_min."""
 
     def __init__(self, folder: Path) -> None:
-        index, (shard, *others) = folder / "variables.index", sorted(folder.glob("variables.data-*")) or [None]
-        if shard is None or others:
+        index, shards = folder / "variables.index", sorted(folder.glob("variables.data-*"))
+        if len(shards) != 1:
             raise IntactError(f"{folder}: needs one file variables.data-00000-of-00001; save the model as .h5 instead")
-        for path, most in ((index, MAX_INDEX_BYTES), (shard, MAX_FILE_BYTES)):
+        for path, most in ((index, MAX_INDEX_BYTES), (shards[0], MAX_FILE_BYTES)):
             if path.stat().st_size > most:
                 raise IntactError(f"{path}: is larger than the {most} bytes accepted")
-        self.data = shard.read_bytes()
+        self.data = shards[0].read_bytes()
         self.entries = entries(index.read_bytes())
         self.names: dict[str, bytes] = {}
         for number, node in fields(self._string(GRAPH)):

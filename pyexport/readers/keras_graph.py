@@ -1,9 +1,9 @@
 """Collects a Keras model's layers into an ir.Graph.
 
-A fake-quantised model computes on real numbers, and some of them are codes times a scale. A layer's result is real until a
-quantiser gives it codes: `Pending` is such a layer, written into the graph once its output's scale is known; batch
-normalisation is folded into its weights and ReLU into its clamp meanwhile. `Value` is what flows between layers. Keras's
-layout is the IR's: H, W, C.
+A fake-quantised model computes on real numbers, and some of them are codes times a scale. A layer's result is real
+until a quantiser gives it codes: `Pending` is such a layer, written into the graph once its output's scale is known;
+batch normalisation is folded into its weights and ReLU into its clamp meanwhile. `Value` is what flows between layers.
+Keras's layout is the IR's: H, W, C.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ REMEDY = (
 class Pending:
     """A layer whose output is still real.
 
-    layer: its name. emit: writes it as a node with this name, output quantisation and clamp, given the weights (None for
-    layers without). low, high: real limits of a ReLU behind it. source: for a function of a quantised tensor only, the
-    codes that it reads. monotone: it may be left out at the end of a model, where only the order of the outputs counts.
+    layer: its name. emit: the node of this name, with these weights (None where it has none), output quantisation and
+    clamp. low, high: real limits of a ReLU behind it. source: for a function of a quantised tensor only, the codes that
+    it reads. monotone: it may be left out at the end of a model, where only the order of the outputs counts.
     """
 
     layer: str
@@ -51,8 +51,8 @@ class Pending:
 class Value:
     """tensor: the IR tensor's name; "" for the model's input that no layer has read yet, and while pending.
 
-    shape: as Keras sees it, no batch. axes: while it is the model's input, the axis of the model's own input behind each
-    of `shape`'s, None for an added one. pad: zeros around it that its next window takes in; pad_layer: who put them.
+    shape: as Keras sees it, no batch. axes: while it is the model's input, the axis of the model's own input behind
+    each of `shape`'s, None for an added one. pad: zeros around it that its next window takes in; pad_layer: whose.
     """
 
     shape: Shape
@@ -141,8 +141,8 @@ class Context:
         """The IR tensor behind a value that a layer reads."""
         if value.pad != NO_PADDING:
             raise IntactError(
-                f"{self.file}: layer {value.pad_layer!r}: ZeroPadding2D is accepted before a convolution or a pooling only, "
-                f"not before {self.layer!r}"
+                f"{self.file}: layer {value.pad_layer!r}: ZeroPadding2D is accepted before a convolution or a pooling "
+                f"only, not before {self.layer!r}"
             )
         if value.pending is not None:
             value = self._settled(value, value.pending)
@@ -169,7 +169,8 @@ class Context:
             if pending.low == 0.0 and (pending.high is None or pending.high >= top):
                 return self.quantise(value, quant)
         raise IntactError(
-            f"{self.file}: layer {pending.layer!r}: its output is not quantised, but layer {self.layer!r} reads it; {REMEDY}"
+            f"{self.file}: layer {pending.layer!r}: its output is not quantised, but layer {self.layer!r} reads it; "
+            f"{REMEDY}"
         )
 
     def map(self, value: Value) -> tuple[ir.Tensor, Padding]:
@@ -177,8 +178,8 @@ class Context:
         tensor = self.tensor(replace(value, pad=NO_PADDING))
         if (1, 1, 1, *value.shape)[-3:] != self._padded(tensor.shape, value.pad) or len(value.shape) != 3:
             self.fail(
-                f"takes a tensor of shape {tensor.shape} as {value.shape}; (height, width, channels) as the layer before "
-                "wrote it is accepted"
+                f"takes a tensor of shape {tensor.shape} as {value.shape}; (height, width, channels) as the layer "
+                "before wrote it is accepted"
             )
         return tensor, value.pad
 

@@ -1,7 +1,7 @@
 """The quantisers of TensorFlow's Model Optimization Toolkit (tfmot): stored ranges -> scales, zero points, codes.
 
-A quantiser leaves two variables, min and max; the fake-quant operation nudges them so that 0 is a code (float32 throughout,
-symmetric or not: what is symmetric was made so when the range was stored):
+A quantiser leaves two variables, min and max; the fake-quant operation nudges them so that 0 is a code (float32
+throughout, symmetric or not: what is symmetric was made so when the range was stored):
 
     s = (max - min) / (qmax - qmin),  z = clamp(round(qmin - min / s)),  qmin = 1 if narrow else 0,  qmax = 2^bits - 1
     q = floor((clamp(x, (qmin - z) s, (qmax - z) s) - (qmin - z) s) / s - (z - qmin) + 1/2) + z
@@ -105,7 +105,7 @@ def nudge(low: Array, high: Array, size: Width) -> tuple[Array, Array]:
 
 
 def weight_codes(values: Array, low: Array, high: Array, size: Width) -> tuple[Array, Array, Array]:
-    """Codes (int16) of float32 weights, scales and zero points; low, high: one range, or one for each of the last axis."""
+    """Codes (int16) of float32 weights, scales, zero points. low, high: one range, or one for each of the last axis."""
     if values.dtype != F32 or not np.isfinite(values).all():
         raise TensorError("weights that are not finite float32 numbers; train the model again")
     if low.shape not in ((), values.shape[-1:]):

@@ -10,8 +10,9 @@ from typing import Any
 @dataclass(frozen=True)
 class Options:
     """input_shape: the input's shape in the source's layout, without the batch. output_range: lowest and highest real
-    output, for files that leave the output unquantised. quantizers: widths that a Keras file does not hold, by the QuantizeConfig's
-    class: {"MyConfig": {"weights": {"num_bits": 4, "narrow_range": false}, "activations": {...}}}.
+    output, for files that leave the output unquantised. quantizers: widths that a Keras file does not
+    hold, by the QuantizeConfig's class: {"MyConfig": {"weights": {"num_bits": 4, "narrow_range": true}, "activations":
+    {"num_bits": 8}}}.
     """
 
     input_shape: tuple[int, ...] | None = None
