@@ -69,6 +69,10 @@ ONLY_IN: dict[str, set[str]] = {
     "torch": {"verify", "torch_program", "calibrate"},
     "torchao": {"calibrate"},
     "onnxruntime": {"calibrate"},
+    "h5py": {"readers"},
+    "tensorflow": {"verify"},
+    "tensorflow_model_optimization": {"verify"},
+    "tf_keras": {"verify"},
 }
 
 FILES = sorted(path for path in (ROOT / PACKAGE).rglob("*.py") if path != ROOT / PACKAGE / "__init__.py")

@@ -65,7 +65,10 @@ def small_model() -> Any:
 
 
 class OwnConfig(qat.QuantizeConfig):  # type: ignore[misc]
-    """Weights and activations of the widths below, as users write it; get_config says nothing of them."""
+    """Weights and activations of the widths below, as users write it; get_config says nothing of them.
+
+    Registered only so that TensorFlow can load the model again to compare with.
+    """
 
     bits, symmetric, narrow, per_axis, activation_bits = 4, False, False, False, 8
 
@@ -88,18 +91,22 @@ class OwnConfig(qat.QuantizeConfig):  # type: ignore[misc]
         return {}
 
 
+@keras.utils.register_keras_serializable("intact")
 class Asymmetric4(OwnConfig):
     pass
 
 
+@keras.utils.register_keras_serializable("intact")
 class Asymmetric8(OwnConfig):
     bits = 8
 
 
+@keras.utils.register_keras_serializable("intact")
 class PerAxis3(OwnConfig):
     bits, symmetric, narrow, per_axis, activation_bits = 3, True, True, True, 5
 
 
+@keras.utils.register_keras_serializable("intact")
 class Symmetric5(OwnConfig):
     bits, symmetric, activation_bits = 5, True, 4
 
@@ -160,20 +167,20 @@ def build(folder: Path) -> list[Built]:
         found.append(Built(ROW, tool, path, options, (before[kind], after)))
         return model
 
-    model = saved("digits", qat.quantize_model(plain["digits"]), folder / "tfmot_8bit.h5", "tfmot quantize_model, .h5")
-    for name in ("tfmot_8bit.keras", "tfmot_8bit"):
+    model = saved("digits", qat.quantize_model(plain["digits"]), folder / "tfmot_default.h5", "tfmot quantize_model, .h5")
+    for name in ("tfmot_default.keras", "tfmot_default"):
         model.save(str(folder / name))
         what = ".keras" if name.endswith("s") else "SavedModel"
         found.append(Built(ROW, f"tfmot quantize_model, {what}", folder / name, {}, found[0].accuracy))
-    to_tflite(model, folder / "tfmot_8bit.tflite")
-    found.append(Built(ROW, "tfmot quantize_model, .tflite", folder / "tfmot_8bit.tflite", {}, found[0].accuracy))
+    to_tflite(model, folder / "tfmot_default.tflite")
+    found.append(Built(ROW, "tfmot quantize_model, .tflite", folder / "tfmot_default.tflite", {}, found[0].accuracy))
     for bits in WIDTHS:
         scheme = n_bit.DefaultNBitQuantizeScheme(num_bits_weight=bits, num_bits_activation=bits)
-        with qat.quantize_scope(), keras.utils.custom_object_scope({}):
+        with qat.quantize_scope():
             model = qat.quantize_apply(qat.quantize_annotate_model(plain["digits"]), scheme)
         saved("digits", model, folder / f"tfmot_{bits}bit.h5", f"tfmot n-bit scheme, {bits} bits")
     for config in CONFIGS:
-        with qat.quantize_scope({config.__name__: config}):
+        with qat.quantize_scope():
             model = qat.quantize_apply(annotated(plain["small"], config))
         path = folder / f"tfmot_{config.__name__.lower()}.json"
         widths = {"num_bits": config.bits, "narrow_range": config.narrow}

@@ -191,11 +191,11 @@ def _wrapped(
     told: Mapping[str, Any] = context.options.quantizers or {}
     name, settings = "", dict[str, Any]()
     if isinstance(quantize_config, dict):
-        name, settings = str(quantize_config["class_name"]).rpartition(">")[2], quantize_config.get("config") or {}
+        name, settings = _class(quantize_config), quantize_config.get("config") or {}
     fixed: ir.Quant | None = None
     if name == "FixedQuantizeConfig":
         fixed = keras_quant.fixed(settings)
-        name, settings = str(settings["config"]["class_name"]), settings["config"]["config"]
+        name, settings = _class(settings["config"]), settings["config"]["config"]
     widths: dict[str, Width] = keras_quant.widths(name, settings, told)
     transposed = name in ("Default8BitConvTransposeQuantizeConfig", "DefaultNBitConvTransposeQuantizeConfig")
     layer = Layer(_class(stored), stored["config"], variables, widths, name, transposed)

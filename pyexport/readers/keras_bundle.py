@@ -134,7 +134,7 @@ class Bundle:
             for kind, attribute in fields(node) if number == 1 else ():
                 if kind == 2:
                     parts = dict(fields(attribute))
-                    if parts.get(1) == b"VARIABLE_VALUE":
+                    if parts.get(1) == b"VARIABLE_VALUE" and not parts[3].startswith(b"optimizer/"):
                         self.names[bytes(parts[2]).decode()] = bytes(parts[3])
 
     def array(self, name: str) -> Array:

@@ -251,7 +251,7 @@ def read_saved_model(folder: Path) -> Saved:
         found: Variables = {}
         for name in bundle.names:
             owner, _, short = name.rpartition("/")
-            if owner.rpartition("/")[2] in owners:
+            if owner in owners:
                 if short in found:
                     raise TensorError(f"has two variables {short[:60]!r}")
                 found[short] = bundle.array(name)

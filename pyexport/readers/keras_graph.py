@@ -34,7 +34,8 @@ class Pending:
 
     layer: its name. emit: the node of this name, with these weights (None where it has none), output quantisation and
     clamp. low, high: real limits of a ReLU behind it. source: for a function of a quantised tensor only, the codes that
-    it reads. monotone: it may be left out at the end of a model, where only the order of the outputs counts.
+    it reads. monotone: a function, "" for others, that may be left out at the end of a model, where only the order of
+    the outputs counts.
     """
 
     layer: str
@@ -44,7 +45,7 @@ class Pending:
     low: float | None = None
     high: float | None = None
     source: Value | None = None
-    monotone: bool = False
+    monotone: str = ""
 
 
 @dataclass(frozen=True)
@@ -105,7 +106,7 @@ class Context:
             return value
         return replace(value, tensor=self._emit(self.function("requantise", value), quant))
 
-    def function(self, name: str, value: Value, alpha: float = 0.0, monotone: bool = False) -> Pending:
+    def function(self, name: str, value: Value, alpha: float = 0.0, monotone: str = "") -> Pending:
         """A function of each code by itself, as a table."""
         source = self.tensor(replace(value, pad=NO_PADDING))
 
@@ -211,10 +212,12 @@ class Context:
         """The graph that ends in `value`."""
         self.layer = "output"
         pending = value.pending
-        if pending is not None and pending.monotone and pending.source is not None:
+        if pending is not None and pending.monotone:
             self.notes.append(
-                f"layer {pending.layer!r} at the end is left out: the output is what it reads, and the largest stays it"
+                f"layer {pending.layer!r}: the {pending.monotone} at the end is left out: the output is what it reads, "
+                "and the largest stays it"
             )
+        if pending is not None and pending.monotone and pending.source is not None:
             value = pending.source
         elif pending is not None and pending.source is not None and pending.low is not None:
             value = replace(value, tensor=self.tensor(value).name, pending=None)

@@ -26,11 +26,11 @@ def activate(context: Context, value: Value, name: str, alpha: float = 0.2) -> V
         )
     if value.pending is not None:
         if name == "softmax":  # only the order of the outputs counts
-            return replace(value, pending=replace(value.pending, monotone=True))
+            return replace(value, pending=replace(value.pending, monotone=name))
         context.fail(f"applies {name} to the output of {value.pending.layer!r}, which is not quantised; {REMEDY}")
     context.tensor(value)
     return replace(
-        value, tensor="", pending=context.function(functions.get(name, name), value, alpha, name != "leaky_relu")
+        value, tensor="", pending=context.function(functions.get(name, name), value, alpha, "" if name == "leaky_relu" else name)
     )
 
 

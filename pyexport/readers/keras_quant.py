@@ -54,6 +54,7 @@ def widths(name: str, config: Any, told: Mapping[str, Any]) -> dict[str, Width]:
 
     name, config: its class and what its get_config gave. told: what the user says, {class: {role: {"num_bits": ...}}}.
     """
+    name = name.rpartition(">")[2]  # without the package that it may be registered under
     if name in told:
         return {role: width(one) for role, one in told[name].items() if role in ROLES}
     if name.startswith("Default8Bit"):

@@ -39,8 +39,14 @@ def _pt2e() -> Runtime:
     return pt2e.run
 
 
+def _keras() -> Runtime:
+    from pyexport.verify import keras
+
+    return keras.run
+
+
 # Kind of file -> its runtime, imported only when asked for.
-RUNTIMES: dict[str, Callable[[], Runtime]] = {"torchscript": _torchscript, "pt2e": _pt2e}
+RUNTIMES: dict[str, Callable[[], Runtime]] = {"torchscript": _torchscript, "pt2e": _pt2e, "keras": _keras}
 
 
 @dataclass(frozen=True)
