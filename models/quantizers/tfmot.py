@@ -16,6 +16,7 @@ os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
 
+import numpy as np
 import tensorflow as tf
 import tensorflow_model_optimization as tfmot
 import tf_keras as keras
@@ -28,6 +29,7 @@ from models.quantizers.common import Built, Images, Labels, digits
 qat = tfmot.quantization.keras
 layers = keras.layers
 WIDTHS = (2, 3, 4, 5, 6, 7, 8)
+WHOLE = (3, 6)  # of these the network with all layers, of the others the small one: TensorFlow takes its time
 ROW = 7
 
 
@@ -35,11 +37,11 @@ def float_model() -> Any:
     """Convolutions with batch normalisation, one depthwise, a residual add, two poolings."""
     entry = layers.Input((8, 8, 1))
     x = layers.Conv2D(16, 3, padding="same", use_bias=False, name="conv1")(entry)
-    x = layers.BatchNormalization(name="norm1")(x)
+    x = layers.BatchNormalization(momentum=0.9, name="norm1")(x)
     x = kept = layers.ReLU(6.0, name="relu1")(x)
     x = layers.DepthwiseConv2D(3, padding="same", activation="relu", name="depthwise")(x)
     x = layers.Conv2D(16, 1, use_bias=False, name="conv2")(x)
-    x = layers.BatchNormalization(name="norm2")(x)
+    x = layers.BatchNormalization(momentum=0.9, name="norm2")(x)
     x = layers.Add(name="add")([x, kept])
     x = layers.MaxPooling2D(2, name="pool")(x)
     x = layers.Conv2D(32, 3, strides=2, padding="same", activation="relu", name="conv3")(x)
@@ -126,19 +128,15 @@ def annotated(model: Any, config: type[OwnConfig]) -> Any:
     return clone
 
 
-def train(model: Any, images: Images, labels: Labels, epochs: int, rate: float = 2e-3) -> Any:
-    model.compile(keras.optimizers.Adam(rate), keras.losses.SparseCategoricalCrossentropy(from_logits=_logits(model)))
-    model.fit(images, labels, batch_size=64, epochs=epochs, verbose=0)
+def train(model: Any, images: Images, labels: Labels, epochs: int, rate: float) -> Any:
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=model.name == "small")
+    model.compile(keras.optimizers.Adam(rate), loss)
+    model.fit(images, labels, batch_size=32, epochs=epochs, verbose=0)
     return model
 
 
-def _logits(model: Any) -> bool:
-    """Whether the last layer has no softmax."""
-    return model.name == "small" or "small" in model.name
-
-
 def accuracy(model: Any, images: Images, labels: Labels) -> float:
-    return float((model.predict(images, batch_size=512, verbose=0).argmax(1) == labels).mean())
+    return float((np.asarray(model(images, training=False)).argmax(1) == labels).mean())
 
 
 def to_tflite(model: Any, path: Path) -> None:
@@ -155,13 +153,13 @@ def build(folder: Path) -> list[Built]:
     data = {"digits": (train_images[:, 0, :, :, None], test_images[:, 0, :, :, None])}
     data["small"] = (train_images[:, 0], test_images[:, 0])
     plain = {
-        name: train(make(), data[name][0], train_labels, epochs)
-        for name, make, epochs in (("digits", float_model, 12), ("small", small_model, 12))
+        name: train(make(), data[name][0], train_labels, 20, 4e-3)
+        for name, make in (("digits", float_model), ("small", small_model))
     }
     before = {name: accuracy(model, data[name][1], test_labels) for name, model in plain.items()}
 
     def saved(kind: str, model: Any, path: Path, tool: str, **options: Any) -> Any:
-        train(model, data[kind][0], train_labels, 2)
+        train(model, data[kind][0], train_labels, 3, 1e-3)
         model.save(str(path))
         after = accuracy(model, data[kind][1], test_labels)
         found.append(Built(ROW, tool, path, options, (before[kind], after)))
@@ -175,10 +173,11 @@ def build(folder: Path) -> list[Built]:
     to_tflite(model, folder / "tfmot_default.tflite")
     found.append(Built(ROW, "tfmot quantize_model, .tflite", folder / "tfmot_default.tflite", {}, found[0].accuracy))
     for bits in WIDTHS:
+        kind = "digits" if bits in WHOLE else "small"
         scheme = n_bit.DefaultNBitQuantizeScheme(num_bits_weight=bits, num_bits_activation=bits)
         with qat.quantize_scope():
-            model = qat.quantize_apply(qat.quantize_annotate_model(plain["digits"]), scheme)
-        saved("digits", model, folder / f"tfmot_{bits}bit.h5", f"tfmot n-bit scheme, {bits} bits")
+            model = qat.quantize_apply(qat.quantize_annotate_model(plain[kind]), scheme)
+        saved(kind, model, folder / f"tfmot_{bits}bit.h5", f"tfmot n-bit scheme, {bits} bits")
     for config in CONFIGS:
         with qat.quantize_scope():
             model = qat.quantize_apply(annotated(plain["small"], config))
