@@ -65,16 +65,19 @@ def export(
     overlap: bool = False,
     relu: tuple[str, ...] | None = None,
     arch: str | None = None,
+    quantizers: str | None = None,
 ) -> Exported:
     """Works out the integers of `model` (a path); writes nothing.
 
     config: hardware with fixed memories, instead of the smallest that fit `array`. output_range: lowest and highest
     real output, where the file leaves the output unquantised. shape_hint: an input shape to try where the file does not
     say its own. overlap: the next input frame may come in during a run. relu, arch: of a state_dict, the layers that a
-    ReLU follows, or the user's class as FILE.py:Class. Raises IntactError.
+    ReLU follows, or the user's class as FILE.py:Class. quantizers: a JSON file with the widths that a tfmot model's file
+    does not hold (readers.Options). Raises IntactError.
     """
     hardware = config or hwconfig.for_array(*hwconfig.parse_array(array))
-    said = {"relu": relu, "arch": architecture.trace(arch) if arch else None}
+    said: dict[str, Any] = {"relu": relu, "arch": architecture.trace(arch) if arch else None}
+    said["quantizers"] = load_quantizers(quantizers) if quantizers else None
     try:
         graph = readers.read(model, input_shape, output_range, **said)
     except IntactError:
@@ -88,9 +91,15 @@ def export(
     except IntactError as error:
         raise IntactError(f"{model}: {error}") from error
     cycles = golden.network_cycles(network, lowered.config)
-    digest = hashlib.sha256(Path(model).read_bytes()).hexdigest()
+    digest = digest_of(Path(model))
     described = manifest(graph, network, lowered, cycles, model, digest)
     return Exported(graph, network, lowered, lowered.config, cycles, described)
+
+
+def digest_of(model: Path) -> str:
+    """SHA-256 of a model's file; of a folder, of all its files in order of their names."""
+    files = sorted(path for path in model.rglob("*") if path.is_file()) if model.is_dir() else [model]
+    return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()
 
 
 def write(exported: Exported, folder: Path, more: Mapping[str, bytes] | None = None) -> None:
@@ -143,6 +152,22 @@ def load_config(path: str) -> HwConfig:
         return HwConfig(**values)
     except IntactError as error:
         raise IntactError(f"{path}: {error}") from error
+
+
+def load_quantizers(path: str) -> dict[str, Any]:
+    """{class of a QuantizeConfig: {"weights" or "activations": {"num_bits": 4, "narrow_range": false}}} from JSON."""
+    form = 'must be {"MyConfig": {"weights": {"num_bits": 4, "narrow_range": false}, "activations": {...}}}'
+    try:
+        values = json.loads(Path(path).read_text())
+    except OSError as error:
+        raise IntactError(f"{path}: cannot be read: {error.strerror or error}") from error
+    except (ValueError, RecursionError) as error:
+        raise IntactError(f"{path}: is not JSON ({error}); it {form}") from error
+    if not isinstance(values, dict) or not all(
+        isinstance(roles, dict) and all(isinstance(one, dict) for one in roles.values()) for roles in values.values()
+    ):
+        raise IntactError(f"{path}: {form}")
+    return values
 
 
 def parse_shape(text: str) -> tuple[int, ...]:
@@ -209,6 +234,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--arch", metavar="FILE.py:Class", help="a state_dict's model: runs FILE.py, builds Class()")
     parser.add_argument("--config", metavar="FILE.json", help="hardware with fixed memories, e.g. a board's")
     parser.add_argument(
+        "--quantizers", metavar="FILE.json", help="widths that a tfmot model's own QuantizeConfig keeps to itself"
+    )
+    parser.add_argument(
         "--overlap", action="store_true", help="let the next input frame in during a run: more frames/s, more memory"
     )
 
@@ -220,7 +248,17 @@ def from_arguments(args: argparse.Namespace, model: str, shape: tuple[int, ...] 
     config = load_config(args.config) if args.config else None
     array = "8x8" if args.array is None else args.array
     return export(
-        model, array, args.match, args.input_shape, config, args.output_range, shape, args.overlap, args.relu, args.arch
+        model,
+        array,
+        args.match,
+        args.input_shape,
+        config,
+        args.output_range,
+        shape,
+        args.overlap,
+        args.relu,
+        args.arch,
+        args.quantizers,
     )
 
 
@@ -274,9 +312,7 @@ def verified(
 def main(argv: list[str] | None = None) -> int:
     """The command. Exit status 0, or 1 after one line on stderr."""
     parser = Parser(prog="export.py", description="Export a quantised model to INTACT's memory images.")
-    parser.add_argument(
-        "model", metavar="MODEL", help="TorchScript archive, torch.save file, torchao PT2E .pt2 or .tflite"
-    )
+    parser.add_argument("model", metavar="MODEL", help="a quantised model: docs/quantizers.md has every kind of file")
     parser.add_argument("-o", "--out", metavar="DIR", help="where to write (default build/<model's file name>)")
     parser.add_argument("--inputs", metavar="FILE", help=".npy or .npz inputs [N, ...]: the input's shape, an example")
     parser.add_argument(

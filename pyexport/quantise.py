@@ -396,7 +396,8 @@ def _input_codes(graph_input: QTensor, values: npt.NDArray[np.generic], rule: st
     if values.dtype.kind == "f":
         with np.errstate(over="ignore"):  # what float32 cannot hold is infinite, and saturates
             real = values.astype(np.float32)
-        return np.clip(runtimes.quantise_input(real, quant.scale, quant.zero_point, quant.dtype, rule), low, high)
+        codes = runtimes.quantise_input(real, quant.scale, quant.zero_point, quant.dtype, rule, quant.limits)
+        return np.clip(codes, low, high)
     if values.dtype.kind not in "iu":
         raise IntactError(f"inputs have dtype {values.dtype}; give integers (codes) or floats (real values)")
     if values.size and (int(values.min()) < low or int(values.max()) > high):

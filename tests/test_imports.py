@@ -74,6 +74,10 @@ ONLY_IN: dict[str, set[str]] = {
     "onnx": {"readers", "verify", "calibrate"},
     "onnxruntime": {"verify", "calibrate"},
     "qonnx": {"verify"},
+    "h5py": {"readers"},
+    "tensorflow": {"verify"},
+    "tensorflow_model_optimization": {"verify"},
+    "tf_keras": {"verify"},
 }
 
 FILES = sorted(path for path in (ROOT / PACKAGE).rglob("*.py") if path != ROOT / PACKAGE / "__init__.py")

@@ -13,6 +13,7 @@ from typing import Any
 from pyexport import ir
 from pyexport.errors import IntactError
 from pyexport.readers import (
+    keras,
     onnx_brevitas,
     onnx_file,
     onnx_graph,
@@ -37,13 +38,14 @@ FORMATS: dict[str, Reader] = {
     "constants.pkl": torchscript.read,
     "models/model.json": pt2e.read,
     "data.pkl": torch_save.read,
+    keras.KERAS_WEIGHTS: keras.read_archive,
 }
 
 LEGACY = b"\x80\x02\x8a\nl\xfc\x9cF"  # the first pickle of torch.save's format before torch 1.6
 OWN = "says itself which layers it has; leave out --relu and --arch"
 HOW = (
-    "save a statically quantised model with torch.jit.save, a PT2E one with torch.export.save, or convert to .tflite "
-    "or quantised ONNX"
+    "save a statically quantised model with torch.jit.save, a PT2E one with torch.export.save, a tfmot one with "
+    "model.save, or convert to .tflite or quantised ONNX"
 )
 
 
@@ -67,9 +69,15 @@ def read(
 
 
 def _read(path: Path, options: Options) -> ir.Graph:
+    if path.is_dir():
+        return keras.read(path, options)
     with path.open("rb") as stream:
         start = stream.read(8)
     told = options.relu is not None or options.arch is not None
+    if start == keras.HDF5_MAGIC:
+        if told:
+            raise IntactError(f"{path}: {OWN}")
+        return keras.read(path, options)
     if start[4:] == tflite.MAGIC:
         if told:
             raise IntactError(f"{path}: {OWN}")

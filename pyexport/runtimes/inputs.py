@@ -9,7 +9,7 @@ from pyexport.errors import IntactError
 from pyexport.runtimes.curve import IntArray, fma32
 
 RANGES = {"int8": (-128, 127), "uint8": (0, 255)}
-RULES = ("torch", "ort", "pt2e", "tflite-ref", "qonnx", "dorefa", "iao")
+RULES = ("torch", "ort", "pt2e", "tflite-ref", "tfmot", "qonnx", "dorefa", "iao")
 
 
 def input_rule(rule: str, runtime: str) -> str:
@@ -18,13 +18,19 @@ def input_rule(rule: str, runtime: str) -> str:
 
 
 def quantise_input(
-    x: npt.NDArray[np.float32], scale: np.float32, zero_point: int, dtype: str, rule: str = "torch"
+    x: npt.NDArray[np.float32],
+    scale: np.float32,
+    zero_point: int,
+    dtype: str,
+    rule: str = "torch",
+    limits: tuple[int, int] | None = None,
 ) -> IntArray:
-    """float32 array of any shape -> int64 codes of the same shape, in dtype's range; infinities saturate.
+    """float32 array of any shape -> int64 codes of the same shape, in dtype's range or `limits`; infinities saturate.
 
     torch: RNE(fma(x, 1/s, z)) (Eq. 31).  ort: RNE(x / s) + z (Eq. 32).  pt2e: RNE(x * (1/s)) + z (Eq. 33).
     tflite-ref: x / s rounded half away from zero, + z (Eq. 44).  qonnx: RNE((x / s) + z) (Eq. 45).
-    In float64: dorefa: clamp(0.1 x, 0, 1) / (1 / A), half away, with A the top code, 10 / s.  iao: x / s + z, half away.
+    tfmot: fake_quant_with_min_max_vars, all in float32: with n = low - z, floor((clamp(x, n s, (high - z) s) - n s) / s
+    + n + 1/2) + z.  In float64, half away: dorefa: clamp(0.1 x, 0, 1) / (1 / A), A the top code, 10 / s; iao: x / s + z.
     """
     if rule not in RULES or dtype not in RANGES:
         raise IntactError(f"input rule {rule!r} with {dtype!r} is not known; rules are {', '.join(RULES)}")
@@ -34,7 +40,7 @@ def quantise_input(
     nan = np.argwhere(np.isnan(values))
     if nan.size:
         raise IntactError(f"input value at index {tuple(int(i) for i in nan[0])} is not a number")
-    low, high = RANGES[dtype]
+    low, high = limits or RANGES[dtype]
     with np.errstate(over="ignore"):
         inverse = np.float32(1) / step
         if not np.isfinite(inverse):
@@ -48,6 +54,10 @@ def quantise_input(
         elif rule == "tflite-ref":
             quotient = (values / step).astype(np.float64)
             rounded = np.trunc(quotient + np.copysign(0.5, quotient)) + zero_point
+        elif rule == "tfmot":
+            below, above = np.float32(low - zero_point), np.float32(high - zero_point)
+            shifted = np.clip(values, below * step, above * step) - below * step
+            rounded = np.floor(shifted / step + below + np.float32(0.5)).astype(np.float64) + zero_point
         elif rule == "dorefa":
             top = round(10 / float(step))
             rounded = np.floor(np.clip(values.astype(np.float64) * 0.1, 0, 1) / (1 / float(top)) + 0.5)

@@ -65,6 +65,12 @@ def _micronet() -> Runtime:
     return micronet.run
 
 
+def _keras() -> Runtime:
+    from pyexport.verify import keras
+
+    return keras.run
+
+
 # Kind of file -> its runtime, imported only when asked for.
 RUNTIMES: dict[str, Callable[[], Runtime]] = {
     "torchscript": _torchscript,
@@ -73,6 +79,7 @@ RUNTIMES: dict[str, Callable[[], Runtime]] = {
     "qonnx": _qonnx,
     "state-dict": _state_dict,
     "micronet": _micronet,
+    "keras": _keras,
 }
 SAYS_LITTLE = {"state-dict", "micronet"}  # the kinds whose runtime takes `said`
 # Kinds of file that are not run, and why.
