@@ -28,7 +28,7 @@ from typing import Any, NoReturn
 import numpy as np
 import numpy.typing as npt
 
-from pyexport import explain, golden, hwconfig, images, inputs, lower, quantise, readers, report, verify
+from pyexport import explain, golden, hwconfig, images, inputs, lower, overflow, quantise, readers, report, verify
 from pyexport.errors import IntactError
 from pyexport.hwconfig import HwConfig
 from pyexport.ir import Graph
@@ -61,12 +61,14 @@ def export(
     output_range: tuple[float, float] | None = None,
     shape_hint: tuple[int, ...] | None = None,
     overlap: bool = False,
+    allow_overflow: bool = False,
 ) -> Exported:
     """Works out the integers of `model` (a path); writes nothing.
 
     config: hardware with fixed memories, instead of the smallest that fit `array`. output_range: lowest and highest
     real output, where the file leaves the output unquantised. shape_hint: an input shape to try where the file does not
-    say its own. overlap: the next input frame may come in during a run. Raises IntactError.
+    say its own. overlap: the next input frame may come in during a run. allow_overflow: sums that can leave int32 wrap
+    modulo 2^32 instead of being refused. Raises IntactError.
     """
     hardware = config or hwconfig.for_array(*hwconfig.parse_array(array))
     try:
@@ -76,7 +78,7 @@ def export(
             raise
         graph = readers.read(model, shape_hint, output_range)
     try:
-        network = quantise.quantise(graph, match)
+        network = quantise.quantise(graph, match, allow_overflow)
         lowered = lower.lower(network, hardware, overlap)
         lowered = lower.with_depths(lowered, config)
     except IntactError as error:
@@ -193,6 +195,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--overlap", action="store_true", help="let the next input frame in during a run: more frames/s, more memory"
     )
+    parser.add_argument(
+        overflow.FLAG,
+        action="store_true",
+        help="export although sums can leave int32: they wrap modulo 2^32, in hardware as in the model's runtime",
+    )
 
 
 def from_arguments(args: argparse.Namespace, model: str, shape: tuple[int, ...] | None) -> Exported:
@@ -201,7 +208,9 @@ def from_arguments(args: argparse.Namespace, model: str, shape: tuple[int, ...] 
         raise IntactError("--config says the array: leave out --array")
     config = load_config(args.config) if args.config else None
     array = "8x8" if args.array is None else args.array
-    return export(model, array, args.match, args.input_shape, config, args.output_range, shape, args.overlap)
+    return export(
+        model, array, args.match, args.input_shape, config, args.output_range, shape, args.overlap, args.allow_overflow
+    )
 
 
 def verified(exported: Exported, model: str, codes: npt.NDArray[np.int64] | None) -> verify.Verification:
@@ -242,7 +251,12 @@ def main(argv: list[str] | None = None) -> int:
     out = report.console()
     shown = exported.manifest
     out.print(report.layer_table(shown))
-    for line in (report.proof_line(shown), *report.memory_lines(shown), *exported.graph.notes):
+    for line in (
+        report.proof_line(shown),
+        report.overflow_line(shown),
+        *report.memory_lines(shown),
+        *exported.graph.notes,
+    ):
         out.print(line, soft_wrap=True)
     if checked is not None:
         out.print(report.verification_table(checked))

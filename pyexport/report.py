@@ -115,6 +115,20 @@ def proof_line(manifest: dict[str, Any]) -> str:
     return f"{line}: {f'{differing} channels differ' if differing else 'equal'}"
 
 
+def overflow_line(manifest: dict[str, Any]) -> str:
+    """Whether a sum can leave int32, and which comes nearest."""
+    layers = [layer for layer in manifest["layers"] if "sum_range" in layer]
+    wrapping = [layer["name"] for layer in layers if layer["sums_wrap"]]
+    if wrapping:
+        return f"overflow: sums of {', '.join(wrapping)} can leave int32 and then wrap modulo 2^32, as the runtime's do"
+    if not layers:
+        return "overflow: nothing is added up"
+    widest = max(layers, key=lambda layer: max(layer["sum_range"][1], ~layer["sum_range"][0]))
+    low, high = widest["sum_range"]
+    bits = max(high, ~low).bit_length() + 1
+    return f"overflow: no sum can leave int32; the widest, of {widest['name']}, lies in {low:,}..{high:,}: {bits} bits"
+
+
 def memory_lines(manifest: dict[str, Any]) -> list[str]:
     """How much memory the network takes."""
     memory, hardware = manifest["memory"], manifest["hardware"]

@@ -17,8 +17,6 @@ from tests.fuzzing import campaign  # noqa: E402
 from tests.fuzzing.outcome import GOOD  # noqa: E402
 from tests.fuzzing.targets import ROOT, TARGETS, mutant  # noqa: E402
 
-SHOWN = 20  # faults that are listed for each reader
-
 
 def main() -> int:
     parser = argparse.ArgumentParser(description="Fuzz the readers and the export.")
@@ -37,9 +35,16 @@ def main() -> int:
 
 def fuzz(reader: str, args: argparse.Namespace) -> bool:
     """One reader; returns whether there were faults."""
-    begin = time.monotonic()
+    begin, told = time.monotonic(), 0
 
     def progress(result: campaign.Result) -> None:
+        nonlocal told
+        for number, found in result.faults[told:]:
+            told += 1
+            args.out.mkdir(parents=True, exist_ok=True)
+            path = args.out / f"{reader}-{args.seed}-{number}"
+            path.write_bytes(mutant(reader, args.seed, number))
+            print(f"  {path}: {found.kind}: {found.text[:400]}", flush=True)
         done = result.counts.total()
         if done % (100 if sys.stderr.isatty() else 2000) == 0:
             rate = done / (time.monotonic() - begin)
@@ -47,13 +52,6 @@ def fuzz(reader: str, args: argparse.Namespace) -> bool:
 
     result = campaign.run(reader, args.seed, range(args.first, args.first + args.files), args.workers, progress)
     print(f"{reader}: {args.files:,} files in {time.monotonic() - begin:,.0f} s: {summary(result)}", flush=True)
-    for number, found in result.faults:
-        args.out.mkdir(parents=True, exist_ok=True)
-        (args.out / f"{reader}-{args.seed}-{number}").write_bytes(mutant(reader, args.seed, number))
-    for number, found in result.faults[:SHOWN]:
-        print(f"  {args.out / f'{reader}-{args.seed}-{number}'}: {found.kind}: {found.text[:400]}")
-    if len(result.faults) > SHOWN:
-        print(f"  and {len(result.faults) - SHOWN} more")
     return bool(result.faults)
 
 

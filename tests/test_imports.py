@@ -31,7 +31,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "proof": {"arith", "errors"},
     "fit": {"arith", "runtimes", "solve", "proof", "errors"},
     "qlayers": {"ir", "arith", "errors"},
-    "quantise": {"ir", "qlayers", "runtimes", "fit", "fit_add", "arith", "errors"},
+    "quantise": {"ir", "qlayers", "runtimes", "fit", "fit_add", "overflow", "arith", "errors"},
+    "overflow": {"arith", "errors"},
     "fit_add": {"arith", "errors"},
     "lower": {
         "qlayers",

@@ -33,7 +33,9 @@ class Result:
 class Worker:
     """One process that is started again after every crash. command: what to run, where it isn't the real one."""
 
-    def __init__(self, reader: str, seed: int, wall_seconds: float = WALL_SECONDS, command: list[str] | None = None) -> None:
+    def __init__(
+        self, reader: str, seed: int, wall_seconds: float = WALL_SECONDS, command: list[str] | None = None
+    ) -> None:
         self.command = command or [sys.executable, "-m", "tests.fuzzing.worker", reader, str(seed)]
         self.wall_seconds = wall_seconds
         self.process: subprocess.Popen[str] | None = None

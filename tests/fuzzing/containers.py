@@ -34,11 +34,15 @@ def zip_members(rng: Random, data: bytes) -> bytes:
         elif kind == 1:
             members[name] = members.get(other, b"")
         elif kind == 2:
-            members[rng.choice([name + "x", "/" + name, "../" + name, name.upper(), "x/" + name])] = members.pop(name, b"")
+            members[rng.choice([name + "x", "/" + name, "../" + name, name.upper(), "x/" + name])] = members.pop(
+                name, b""
+            )
         else:
             members[name] = named(rng, name, members.get(name, b""))
     out = io.BytesIO()
-    with zipfile.ZipFile(out, "w", rng.choice([zipfile.ZIP_STORED, zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])) as archive:
+    with zipfile.ZipFile(
+        out, "w", rng.choice([zipfile.ZIP_STORED, zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
+    ) as archive:
         for name, content in members.items():
             archive.writestr(zipfile.ZipInfo(name), content)
     return out.getvalue()
@@ -57,7 +61,9 @@ def tflite_fields(rng: Random, model: Model) -> bytes:
             table[at] = table[rng.randrange(len(table))]
         elif rng.random() < 0.1:
             ends = rng.choice([model.inputs, model.outputs, model.codes])
-            ends[rng.randrange(len(ends))] = rng.choice([-1, 0, 1, 2, 3, 5, 9, 28, 77, 117, 127, 1000, 1 << 20, (1 << 31) - 1])
+            ends[rng.randrange(len(ends))] = rng.choice(
+                [-1, 0, 1, 2, 3, 5, 9, 28, 77, 117, 127, 1000, 1 << 20, (1 << 31) - 1]
+            )
         else:
             at = rng.randrange(len(table))
             table[at] = _field(rng, dict(table[at]))
@@ -90,7 +96,9 @@ def _field(rng: Random, fields: dict[int, Any]) -> dict[int, Any]:
 def _fitting(rng: Random, value: Scalar) -> float:
     if value.kind == "f":
         return rng.choice([x for x in REALS if not np.isfinite(x) or abs(x) <= 3e38])
-    low, high = {"b": (-128, 127), "B": (0, 255), "?": (0, 1), "I": (0, 2**32 - 1)}.get(value.kind, (-(2**31), 2**31 - 1))
+    low, high = {"b": (-128, 127), "B": (0, 255), "?": (0, 1), "I": (0, 2**32 - 1)}.get(
+        value.kind, (-(2**31), 2**31 - 1)
+    )
     near = [int(value.value) + 1, int(value.value) - 1]
     return rng.choice([n for n in [*INTEGERS, *near, *near, *near] if low <= n <= high])
 
@@ -141,7 +149,11 @@ def protobuf(rng: Random, data: bytes) -> bytes:
             other = rng.choice(lists)
             if other:
                 key, wire, value = rng.choice(other)
-                fields[at] = (fields[at][0], wire, value if not isinstance(value, list) else parse_message(message(value)) or b"")
+                fields[at] = (
+                    fields[at][0],
+                    wire,
+                    value if not isinstance(value, list) else parse_message(message(value)) or b"",
+                )
         elif kind == 3:
             fields[at] = (rng.choice([0, 1, 2, 3, 5, 9, 13, 20, 1000]), wire, value)
         elif isinstance(value, int):

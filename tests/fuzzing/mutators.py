@@ -171,7 +171,9 @@ def changed(rng: Random, value: object) -> Any:
         try:
             return str(number(rng, int(value)))
         except ValueError:
-            return rng.choice([value[:-1], value + "x", value.upper(), "../" * 9 + value, "A" * 5000, "\x00", "\n", "é"])
+            return rng.choice(
+                [value[:-1], value + "x", value.upper(), "../" * 9 + value, "A" * 5000, "\x00", "\n", "é"]
+            )
     if isinstance(value, bool):
         return not value
     return number(rng, value)

@@ -23,7 +23,10 @@ def main() -> None:
     target = TARGETS[reader]
     with tempfile.TemporaryDirectory(prefix="fuzz-") as folder:
         path = Path(folder) / "model"
-        for name, make in target.seeds.items():  # the undamaged seeds first: they load what loads late, and they must pass
+        for (
+            name,
+            make,
+        ) in target.seeds.items():  # the undamaged seeds first: they load what loads late, and they must pass
             content = make()
             path.write_bytes(content if isinstance(content, bytes) else content.data)
             found = outcome.run(path, target.options)
