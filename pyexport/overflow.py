@@ -1,7 +1,7 @@
 """Whether a layer's sums can leave int32: the proof, or the channel and the inputs that do it.
 
-Every runtime adds in int32 and wraps modulo 2^32 without a word, and so does the hardware: such a code has nothing to do
-with the network. Checked is what the runtime adds up: the accumulator, and with it the bias where that is an integer.
+Every runtime adds in int32 and wraps modulo 2^32 without a word, and so does the hardware: such a code has nothing to
+do with the network. Checked is what the runtime adds up: the accumulator, and the bias where that is an integer.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def _example(channel: int, lo: int, hi: int, bias: int, codes: tuple[int, int], 
     value = (hi if high else lo) + bias
     what = f"accumulator {value - bias:,} + bias {bias:,} = {value:,}" if bias else f"accumulator {value:,}"
     return (
-        f"channel {channel}: input codes {at_positive} under positive weights and {at_negative} under negative ones give "
-        f"{what}, outside int32 ({INT32[0]:,}..{INT32[1]:,}), where {runtime} itself wraps modulo 2^32; use fewer inputs "
-        f"per sum or smaller weights, or {FLAG}: sums then wrap"
+        f"channel {channel}: input codes {at_positive} under positive weights and {at_negative} under negative ones "
+        f"give {what}, outside int32 ({INT32[0]:,}..{INT32[1]:,}), where {runtime} itself wraps modulo 2^32; use fewer "
+        f"inputs per sum or smaller weights, or {FLAG}: sums then wrap"
     )

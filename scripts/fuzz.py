@@ -13,9 +13,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from tests.fuzzing import campaign  # noqa: E402
-from tests.fuzzing.outcome import GOOD  # noqa: E402
-from tests.fuzzing.targets import ROOT, TARGETS, mutant  # noqa: E402
+from tests.fuzzing import campaign
+from tests.fuzzing.outcome import GOOD
+from tests.fuzzing.targets import ROOT, TARGETS, mutant
 
 
 def main() -> int:
@@ -30,7 +30,8 @@ def main() -> int:
     unknown = set(args.readers) - set(TARGETS)
     if unknown:
         parser.error(f"no such reader: {', '.join(sorted(unknown))}; choose among {', '.join(TARGETS)}")
-    return int(any([fuzz(reader, args) for reader in args.readers or TARGETS]))
+    faulty = [reader for reader in args.readers or TARGETS if fuzz(reader, args)]
+    return int(bool(faulty))
 
 
 def fuzz(reader: str, args: argparse.Namespace) -> bool:

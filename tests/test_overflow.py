@@ -196,8 +196,10 @@ def test_allowed_sums_wrap(inputs: int, weight: int, bias: int) -> None:
 def test_onnxruntime_wraps_alike(inputs: int, weight: int, bias: int) -> None:
     onnx = pytest.importorskip("onnx", reason="onnx writes the model")
     runtime = pytest.importorskip("onnxruntime", reason="onnxruntime runs it")
-    numbers = {"sx": np.float32(1), "zx": np.uint8(0), "w": np.full((1, inputs, 1, 1), weight, np.int8), "sw": np.float32(1),
-               "zw": np.int8(0), "sy": np.float32(2.0**24), "zy": np.uint8(128), "b": np.array([bias], np.int32)}  # fmt: skip
+    numbers = {
+        "sx": np.float32(1), "zx": np.uint8(0), "w": np.full((1, inputs, 1, 1), weight, np.int8), "sw": np.float32(1),
+        "zw": np.int8(0), "sy": np.float32(2.0**24), "zy": np.uint8(128), "b": np.array([bias], np.int32),
+    }  # fmt: skip
     kind, info = onnx.TensorProto.UINT8, onnx.helper.make_tensor_value_info
     node = onnx.helper.make_node("QLinearConv", ["x", *numbers], ["y"])
     ends = [info("x", kind, [1, inputs, 1, 1])], [info("y", kind, [1, 1, 1, 1])]

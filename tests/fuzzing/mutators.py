@@ -16,9 +16,9 @@ from typing import Any
 
 Mutator = Callable[[Random, bytes], bytes]
 
-INTEGERS = [0, 1, -1, 2, 3, 7, 8, 127, 128, 255, 256, -128, -129, 1000, 32767, 65535, 65536, 1 << 20, (1 << 20) + 1, 1 << 24,
-            1 << 29, (1 << 31) - 1, -(1 << 31), 1 << 31, (1 << 32) - 1, 1 << 40, (1 << 63) - 1, -(1 << 63), 1 << 63,
-            (1 << 64) - 1, 1 << 70]  # fmt: skip
+INTEGERS = [0, 1, -1, 2, 3, 7, 8, 127, 128, 255, 256, -128, -129, 1000, 32767, 65535, 65536, 1 << 20, (1 << 20) + 1,
+            1 << 24, 1 << 29, (1 << 31) - 1, -(1 << 31), 1 << 31, (1 << 32) - 1, 1 << 40, (1 << 63) - 1, -(1 << 63),
+            1 << 63, (1 << 64) - 1, 1 << 70]  # fmt: skip
 REALS = [0.0, -0.0, 1.0, -1.0, 0.5, 1e-3, 1e-7, 1e-30, 1e-38, 1.2e-38, 1e-45, 5e-324, 1e9, 3e38, 3.5e38, 1e300, -1e300,
          math.inf, -math.inf, math.nan]  # fmt: skip
 FORMATS = ["<b", "<h", "<i", "<q", "<f", "<d"]  # of numbers in binary files
@@ -89,10 +89,10 @@ def _overwrite(rng: Random, out: bytearray, aligned: bool) -> None:
 
 TOKEN = re.compile(rb"\d+\.\d*(?:[eE][-+]?\d+)?|\d+|[A-Za-z_]\w*|\s+|.", re.DOTALL)
 HOSTILE = [
-    b"__import__('os').system('touch " + MARKER.encode() + b"')", b"eval('1')", b"open('" + MARKER.encode() + b"', 'w')",
-    b"().__class__.__base__.__subclasses__()", b"[x for x in x]", b"lambda: 0", b"None", b"True", b"inf", b"nan", b"-1",
-    b"9" * 400, b"9" * 5000, b"1e999", b"(" * 90 + b")" * 90, b"[[[]]]", b"'" + b"A" * 5000 + b"'", b"\\", b"\x00", b"\xff",
-    b"self", b"x", b"CONSTANTS.c0", b"CONSTANTS.c9999", b"**x", b"*x", b":=",
+    b"__import__('os').system('touch " + MARKER.encode() + b"')", b"open('" + MARKER.encode() + b"', 'w')",
+    b"eval('1')", b"().__class__.__base__.__subclasses__()", b"[x for x in x]", b"lambda: 0", b"None", b"True", b"inf", b"nan", b"-1",
+    b"9" * 400, b"9" * 5000, b"1e999", b"(" * 90 + b")" * 90, b"[[[]]]", b"'" + b"A" * 5000 + b"'", b"\\", b"\x00",
+    b"\xff", b"self", b"x", b"CONSTANTS.c0", b"CONSTANTS.c9999", b"**x", b"*x", b":=",
 ]  # fmt: skip
 
 
@@ -131,7 +131,7 @@ def source(rng: Random, data: bytes) -> bytes:
 
 
 def json_text(rng: Random, data: bytes) -> bytes:
-    """Values to extremes and other types, fields and list entries removed, doubled, exchanged with others of the file."""
+    """Values to extremes and other types, fields and list entries removed, doubled, exchanged with others."""
     try:
         tree = json.loads(data)
     except ValueError:
@@ -225,7 +225,7 @@ def pickled(rng: Random, data: bytes) -> bytes:
     return b"".join(ops)
 
 
-def _literal(value: float) -> bytes:
+def _literal(value: Any) -> bytes:
     if isinstance(value, float):
         return b"G" + struct.pack(">d", value)
     if -(1 << 31) <= value < 1 << 31:

@@ -24,12 +24,13 @@ GOOD = ("model", "refused", "refused as damaged")
 for _codec in ("cp437", "utf-8-sig", "utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be", "utf-16", "utf-32"):
     codecs.lookup(_codec)
 # What Python announces when code runs, is fetched or reaches out: none of it may happen while a file is read.
-FORBIDDEN = ("exec", "import", "pickle.find_class", "marshal.", "os.system", "os.exec", "os.fork", "os.posix_spawn", "os.spawn",
-             "subprocess.", "socket.", "ctypes.", "os.remove", "os.rename", "os.mkdir", "shutil.", "code.__new__")  # fmt: skip
+FORBIDDEN = ("exec", "import", "pickle.find_class", "marshal.", "os.system", "os.exec", "os.fork", "os.posix_spawn",
+             "os.spawn", "subprocess.", "socket.", "ctypes.", "os.remove", "os.rename", "os.mkdir", "shutil.",
+             "code.__new__")  # fmt: skip
 
 
 class Outcome(NamedTuple):
-    """kind: one of GOOD, or a fault: "traceback", "message", "memory", "slow", "ran code". text: the error, the place."""
+    """kind: one of GOOD, or a fault: "traceback", "message", "memory", "slow", "ran code". text: of the error."""
 
     kind: str
     text: str
