@@ -21,6 +21,7 @@ import json
 import math
 import shutil
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, NoReturn
@@ -28,7 +29,20 @@ from typing import Any, NoReturn
 import numpy as np
 import numpy.typing as npt
 
-from pyexport import explain, golden, hwconfig, images, inputs, lower, overflow, quantise, readers, report, verify
+from pyexport import (
+    calibrate,
+    explain,
+    golden,
+    hwconfig,
+    images,
+    inputs,
+    lower,
+    overflow,
+    quantise,
+    readers,
+    report,
+    verify,
+)
 from pyexport.errors import IntactError
 from pyexport.hwconfig import HwConfig
 from pyexport.ir import Graph
@@ -89,11 +103,11 @@ def export(
     return Exported(graph, network, lowered, lowered.config, cycles, described)
 
 
-def write(exported: Exported, folder: Path) -> None:
-    """Writes the memory images and the manifest into `folder`: all of them, or on an error none."""
+def write(exported: Exported, folder: Path, more: Mapping[str, bytes] | None = None) -> None:
+    """Writes the memory images, the manifest and `more` into `folder`: all of them, or on an error none."""
     texts = images.memory_images(exported.lowered)
     texts[MANIFEST] = json.dumps(exported.manifest, indent=1) + "\n"
-    write_files({name: text.encode() for name, text in texts.items()}, folder)
+    write_files({name: text.encode() for name, text in texts.items()} | dict(more or {}), folder)
     if images.TABLES not in texts:  # of an older export
         (folder / images.TABLES).unlink(missing_ok=True)
 
@@ -213,6 +227,38 @@ def from_arguments(args: argparse.Namespace, model: str, shape: tuple[int, ...] 
     )
 
 
+def quantised(args: argparse.Namespace, given: npt.NDArray[np.generic] | None, folder: Path) -> calibrate.Calibrated:
+    """The float model of the command line, quantised with its calibration inputs. Raises IntactError."""
+    if given is None:
+        raise IntactError("--quantize calibrates with real inputs: give --inputs data.npz (arrays inputs, labels)")
+    if given.dtype.kind != "f" or not np.isfinite(given).all():
+        raise IntactError(f"{args.inputs}: --quantize needs real, finite inputs, not {given.dtype}")
+    return calibrate.calibrate(Path(args.model), given.astype(np.float32), folder)
+
+
+def calibration_lines(
+    calibrated: calibrate.Calibrated,
+    network: Network,
+    codes: npt.NDArray[np.int64],
+    labels: npt.NDArray[np.generic] | None,
+) -> list[str]:
+    """What quantising cost: accuracies where the calibration data has labels, else how often the top class is the same.
+
+    codes: the calibration inputs, as the network takes them.
+    """
+    output = network.output.tensor
+    ours = verify.golden_tensors(network, codes)[output].reshape(len(codes), -1).argmax(1)
+    before, after = (part.reshape(len(codes), -1).argmax(1) for part in (calibrated.before, calibrated.after))
+    line = f"quantised by {calibrated.tool}, calibrated on {len(codes)} inputs"
+    if labels is not None and labels.shape == before.shape:
+        scores = [f"{np.mean(found == labels):.2%}" for found in (before, after, ours)]
+        return [f"{line}: accuracy on them {scores[0]} in float, {scores[1]} quantised, {scores[2]} in hardware"]
+    return [
+        f"{line}: top class equal to the float model's on {np.sum(after == before):,} quantised, "
+        f"{np.sum(ours == before):,} in hardware"
+    ]
+
+
 def verified(exported: Exported, model: str, codes: npt.NDArray[np.int64] | None) -> verify.Verification:
     """The golden model against the source's own runtime. codes: the inputs; None: random ones."""
     network = exported.network
@@ -230,28 +276,52 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument(
         "--verify", action="store_true", help="run the model's own runtime too, on --inputs or random codes"
     )
+    parser.add_argument(
+        "--quantize", action="store_true", help="MODEL is a float .onnx or .pt2: quantise it with --inputs first"
+    )
     parser.add_argument("--explain", metavar="LAYER", help="show one layer from float to integers, and stop")
     add_arguments(parser)
     args = parser.parse_args(argv)
-    try:
-        given = inputs.pick(inputs.load_arrays(args.inputs), args.inputs) if args.inputs else None
-        exported = from_arguments(args, args.model, given.shape[1:] if given is not None and given.ndim > 1 else None)
-        network = exported.network
-        if given is not None:
-            given = inputs.with_batch(given, network.input.shape, args.inputs)
-            given = quantise.input_codes(network.tensors[network.input.tensor], given, network.float_input, args.inputs)
-        if args.explain:
-            report.console().print(explain.explain(network, args.explain, given), soft_wrap=True)
-            return 0
-        checked = verified(exported, args.model, given) if args.verify else None
-        folder = Path(args.out) if args.out else default_folder(args.model)
-        write(exported, folder)
-    except IntactError as error:
-        return refused(error)
+    with tempfile.TemporaryDirectory(prefix="intact-") as scratch:
+        try:
+            return _main(args, Path(scratch))
+        except IntactError as error:
+            # a model that was quantised here is known by the name of its source
+            return refused(IntactError(str(error).replace(f"{scratch}{os.sep}", f"{args.model}: ")))
+
+
+def _main(args: argparse.Namespace, scratch: Path) -> int:
+    arrays = inputs.load_arrays(args.inputs) if args.inputs else {}
+    given = inputs.pick(arrays, args.inputs) if args.inputs else None
+    model, calibrated = args.model, None
+    if args.quantize:
+        calibrated = quantised(args, given, scratch)
+        model, args.output_range = str(calibrated.file), args.output_range or calibrated.output_range
+    exported = from_arguments(args, model, given.shape[1:] if given is not None and given.ndim > 1 else None)
+    network = exported.network
+    if given is not None:
+        given = inputs.with_batch(given, network.input.shape, args.inputs)
+        given = quantise.input_codes(network.tensors[network.input.tensor], given, network.float_input, args.inputs)
+    if args.explain:
+        report.console().print(explain.explain(network, args.explain, given), soft_wrap=True)
+        return 0
+    checked = verified(exported, model, given) if args.verify else None
+    folder = Path(args.out) if args.out else default_folder(args.model)
+    more = {}
+    if calibrated is not None:
+        more = {calibrated.file.name: calibrated.file.read_bytes()}
+        exported.manifest["source"]["file"] = str(folder / calibrated.file.name)
+    write(exported, folder, more)
     out = report.console()
     shown = exported.manifest
     out.print(report.layer_table(shown))
+    lines = (
+        []
+        if calibrated is None or given is None
+        else calibration_lines(calibrated, network, given, arrays.get("labels"))
+    )
     for line in (
+        *lines,
         report.proof_line(shown),
         report.overflow_line(shown),
         *report.memory_lines(shown),

@@ -1,7 +1,7 @@
 """What the scripts that quantise a small model with each tool share: the data, and what they say of their files.
 
-A script has one function, `build(folder) -> list[Built]`: it trains on scikit-learn's digits, quantises with its tool and
-writes the files as that tool's users do.
+A script has one function, `build(folder) -> list[Built]`: it trains on scikit-learn's digits, quantises with its tool
+and writes the files as that tool's users do.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class Built:
     """One model file. tool: how it was quantised, as the README's table names it. row: the guide's row, 1 to 10.
 
     options: keywords of `pyexport.export.export` beyond the file, such as match, relu, arch.
-    accuracy: on the test images, in float and quantised, as the tool itself computes it; None where nothing was trained.
+    accuracy: on the test images, in float and quantised, as the tool computes it; None where nothing was trained.
     """
 
     row: int
@@ -36,7 +36,7 @@ class Built:
 
 
 def digits() -> tuple[Images, Images, Labels, Labels]:
-    """scikit-learn's digits: train images, test images, train labels, test labels; images float32 (N, 1, 8, 8), 0..1."""
+    """scikit-learn's digits: train and test images, train and test labels; images float32 (N, 1, 8, 8), 0..1."""
     data = load_digits()
     images = (data.images[:, None] / 16).astype(np.float32)
     train, test, train_labels, test_labels = train_test_split(

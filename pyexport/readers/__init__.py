@@ -6,20 +6,15 @@ no archives, so their reader takes none. None of them needs torch or TensorFlow,
 
 from __future__ import annotations
 
-import struct
-import warnings
-import zipfile
-import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from pyexport import ir
 from pyexport.errors import IntactError
 from pyexport.readers import pt2e, tflite, torchscript
 from pyexport.readers.archive import ZIP_MAGIC, Archive
+from pyexport.readers.damage import reading
 from pyexport.readers.options import Options
 
 Reader = Callable[[Path, Archive, Options], ir.Graph]
@@ -45,20 +40,8 @@ def read(
     path = Path(path)
     if input_shape is not None and not all(isinstance(n, int) and 0 < n <= 1 << 20 for n in input_shape):
         raise IntactError(f"input shape {input_shape} needs sizes of 1 or more, without the batch")
-    try:
-        # What Python or NumPy would warn of in a damaged file ends in an error here.
-        with warnings.catch_warnings(), np.errstate(all="ignore"):
-            warnings.simplefilter("ignore")
-            return ir.check(_read(path, Options(input_shape, output_range, **more)), str(path))
-    except OSError as error:
-        raise IntactError(f"{path}: cannot be read: {error.strerror or error}") from error
-    except (
-        ArithmeticError, LookupError, TypeError, ValueError, AttributeError, EOFError, RecursionError, MemoryError,
-        NotImplementedError, RuntimeError, struct.error, zlib.error, zipfile.BadZipFile,
-    ) as error:  # fmt: skip
-        # Parsing a damaged file: whatever structure is missing or wrong, the user can only save it again.
-        kind = type(error).__name__
-        raise IntactError(f"{path}: is damaged or truncated ({kind}: {str(error)[:100]}); {HOW}") from error
+    with reading(path, HOW):
+        return ir.check(_read(path, Options(input_shape, output_range, **more)), str(path))
 
 
 def _read(path: Path, options: Options) -> ir.Graph:

@@ -33,8 +33,14 @@ def _torchscript() -> Runtime:
     return torchscript.run
 
 
+def _pt2e() -> Runtime:
+    from pyexport.verify import pt2e
+
+    return pt2e.run
+
+
 # Kind of file -> its runtime, imported only when asked for.
-RUNTIMES: dict[str, Callable[[], Runtime]] = {"torchscript": _torchscript}
+RUNTIMES: dict[str, Callable[[], Runtime]] = {"torchscript": _torchscript, "pt2e": _pt2e}
 
 
 @dataclass(frozen=True)
