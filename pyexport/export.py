@@ -330,10 +330,11 @@ def _main(args: argparse.Namespace, scratch: Path) -> int:
         out.print(line, soft_wrap=True)
     if checked is not None:
         out.print(report.verification_table(checked))
-        for line in report.verification_lines(checked):
+        for line in report.verification_lines(checked, shown["proved_equal"]):
             out.print(line, soft_wrap=True)
     out.print(f"written to {folder}", soft_wrap=True)
-    return 0
+    # a difference that neither the runtime nor the export announced: the promise is broken
+    return int(checked is not None and not checked.equal and checked.promised and shown["proved_equal"])
 
 
 if __name__ == "__main__":

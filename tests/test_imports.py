@@ -51,7 +51,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "images": {"isa", "hwconfig", "lower", "errors"},
     "golden": {"ir", "qlayers", "arith", "hwconfig", "errors"},
     "inputs": {"errors"},
-    "verify": {"golden", "qlayers", "torch_program", "errors"},
+    "verify": {"golden", "qlayers", "readers", "runtimes", "torch_program", "errors"},
     "torch_program": {"readers", "errors"},
     "calibrate": {"readers", "torch_program", "errors"},
     "manifest": {"ir", "qlayers", "isa", "lower", "lower_layer", "fit_add"},
@@ -70,6 +70,7 @@ ONLY_IN: dict[str, set[str]] = {
     "torch": {"verify", "torch_program", "calibrate"},
     "torchao": {"calibrate"},
     "onnxruntime": {"calibrate"},
+    "ai_edge_litert": {"verify"},
 }
 
 FILES = sorted(path for path in (ROOT / PACKAGE).rglob("*.py") if path != ROOT / PACKAGE / "__init__.py")

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from pyexport import golden
+from pyexport import golden, runtimes
 from pyexport.errors import IntactError
 from pyexport.qlayers import Network
 from pyexport.verify.run import Run
@@ -39,13 +39,21 @@ def _pt2e() -> Runtime:
     return pt2e.run
 
 
+def _tflite() -> Runtime:
+    from pyexport.verify import tflite
+
+    return tflite.run
+
+
 # Kind of file -> its runtime, imported only when asked for.
-RUNTIMES: dict[str, Callable[[], Runtime]] = {"torchscript": _torchscript, "pt2e": _pt2e}
+RUNTIMES: dict[str, Callable[[], Runtime]] = {"torchscript": _torchscript, "pt2e": _pt2e, "tflite": _tflite}
 
 
 @dataclass(frozen=True)
 class Compared:
-    """One tensor: outputs compared, how many differ, by how many codes at most, and the first one's index."""
+    """One tensor: outputs compared, how many differ, by how many codes at most; the first one's index, the golden
+    model's code there and the runtime's.
+    """
 
     layer: str
     tensor: str
@@ -53,16 +61,24 @@ class Compared:
     differing: int
     largest: int
     first: tuple[int, ...] | None
+    codes: tuple[int, int] | None
 
 
 @dataclass(frozen=True)
 class Verification:
-    """tensors: in the order of the layers, the output last. runtime, notes: as the runtime says."""
+    """tensors: in the order of the layers, the output last. runtime, notes, doubts, promised: as the runtime says."""
 
     runtime: str
     inputs: int
     tensors: tuple[Compared, ...]
     notes: tuple[str, ...]
+    doubts: tuple[str, ...] = ()
+    promised: bool = True
+
+    @property
+    def equal(self) -> bool:
+        """Whether no tensor that was compared differs."""
+        return not any(one.differing for one in self.tensors)
 
     @property
     def output(self) -> Compared:
@@ -80,11 +96,16 @@ def verify(model: Path, source: str, network: Network, codes: IntArray) -> Verif
     ours = golden_tensors(network, codes)
     found = []
     for layer in network.layers:
-        if layer.output in run.tensors and layer.output != network.output.tensor:
+        if layer.output in run.tensors and (layer.output != network.output.tensor or network.tail):
             found.append(_compare(layer.name, layer.output, ours[layer.output], run.tensors[layer.output]))
-    last = network.output.tensor
-    found.append(_compare("output", last, ours[last], run.tensors[last]))
-    return Verification(run.runtime, len(codes), tuple(found), run.notes)
+    last, tail = network.output.tensor, network.tail
+    if tail is None:
+        found.append(_compare("output", last, ours[last], run.tensors[last]))
+    else:
+        shown = np.asarray(network.output.from_hwc(ours[last]), np.int64)
+        result = runtimes.softmax_codes(shown, tail.source, tail.target, tail.beta, network.match)
+        found.append(_compare("output", tail.name, result, run.tensors[tail.name]))
+    return Verification(run.runtime, len(codes), tuple(found), run.notes, run.doubts, run.promised)
 
 
 def golden_tensors(network: Network, codes: IntArray) -> dict[str, IntArray]:
@@ -110,8 +131,7 @@ def _run(source: str, model: Path, network: Network, codes: IntArray, real: npt.
     try:
         run = RUNTIMES[source]()
     except ModuleNotFoundError as error:
-        where = "docs/quantizers.md says how"
-        raise IntactError(f"--verify needs the package {error.name}; {where} to install it") from None
+        raise IntactError(f"--verify needs the package {error.name}: docs/verify.md says how to install it") from None
     return run(model, network, codes, real)
 
 
@@ -120,4 +140,5 @@ def _compare(layer: str, tensor: str, ours: IntArray, theirs: IntArray) -> Compa
         raise IntactError(f"layer {layer!r}: the runtime's result has shape {theirs.shape[1:]}, ours {ours.shape[1:]}")
     wrong = np.argwhere(ours != theirs)
     first = tuple(int(i) for i in wrong[0]) if len(wrong) else None
-    return Compared(layer, tensor, ours.size, len(wrong), int(np.abs(ours - theirs).max(initial=0)), first)
+    codes = (int(ours[first]), int(theirs[first])) if first else None
+    return Compared(layer, tensor, ours.size, len(wrong), int(np.abs(ours - theirs).max(initial=0)), first, codes)

@@ -90,7 +90,8 @@ def _overwrite(rng: Random, out: bytearray, aligned: bool) -> None:
 TOKEN = re.compile(rb"\d+\.\d*(?:[eE][-+]?\d+)?|\d+|[A-Za-z_]\w*|\s+|.", re.DOTALL)
 HOSTILE = [
     b"__import__('os').system('touch " + MARKER.encode() + b"')", b"open('" + MARKER.encode() + b"', 'w')",
-    b"eval('1')", b"().__class__.__base__.__subclasses__()", b"[x for x in x]", b"lambda: 0", b"None", b"True", b"inf", b"nan", b"-1",
+    b"eval('1')",
+    b"().__class__.__base__.__subclasses__()", b"[x for x in x]", b"lambda: 0", b"None", b"True", b"inf", b"nan", b"-1",
     b"9" * 400, b"9" * 5000, b"1e999", b"(" * 90 + b")" * 90, b"[[[]]]", b"'" + b"A" * 5000 + b"'", b"\\", b"\x00",
     b"\xff", b"self", b"x", b"CONSTANTS.c0", b"CONSTANTS.c9999", b"**x", b"*x", b":=",
 ]  # fmt: skip

@@ -13,6 +13,8 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, NamedTuple, NoReturn
 
+import numpy.ma  # noqa: F401  numpy loads it late, on its own
+
 from pyexport import export, images
 from pyexport.errors import IntactError
 
