@@ -54,12 +54,12 @@ def run(model: Path, network: Network, codes: npt.NDArray[np.int64], real: npt.N
     tensors = {name: rows.reshape(-1, *network.tensors[name].shape).astype(np.int64) for name, rows in arrays.items()}
     quant = network.tail.target if network.tail else network.tensors[network.output.tensor].quant
     if last.dtype.kind == "f":
-        last = np.rint(last / quant.scale).astype(np.int64) + quant.zero_point
+        last = np.rint(last.astype(np.float32) / quant.scale).astype(np.int64) + quant.zero_point
     shown = last.reshape(-1, *network.output.shape).astype(np.int64)
     if network.tail:
         tensors[network.tail.name] = shown
     else:
-        tensors[network.output.tensor] = network.output.to_hwc(shown)
+        tensors[network.output.tensor] = network.output.to_hwc(shown).astype(np.int64)
     notes = () if every else ("XNNPACK shows the model's output only",)
     return Run(f"ai-edge-litert {version('ai-edge-litert')} {match}", tensors, notes)
 

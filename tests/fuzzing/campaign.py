@@ -91,24 +91,31 @@ def run(
     for number in numbers:
         todo.put(number)
 
+    failed: list[Exception] = []
+
     def work() -> None:
         worker = Worker(reader, seed)
-        while True:
-            try:
+        try:
+            while not failed:
                 number = todo.get_nowait()
-            except queue.Empty:
-                worker.close()
-                return
-            found = worker.ask(number)
-            with lock:
-                result.add(number, found)
-                if progress:
-                    progress(result)
+                found = worker.ask(number)
+                with lock:
+                    result.add(number, found)
+                    if progress:
+                        progress(result)
+        except queue.Empty:
+            pass
+        except Exception as error:
+            failed.append(error)
+        finally:
+            worker.close()
 
     threads = [threading.Thread(target=work, daemon=True) for _ in range(workers)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
+    if failed:
+        raise failed[0]
     result.faults.sort()
     return result

@@ -109,9 +109,8 @@ def source(rng: Random, data: bytes) -> bytes:
             numbers = [i for i, token in enumerate(tokens) if token[:1].isdigit()]
             if numbers:
                 at = rng.choice(numbers)
-                real = b"." in tokens[at]
-                old = float(tokens[at]) if real else int(tokens[at][:18])
-                tokens[at] = str(number(rng, old)).encode()
+                real = not tokens[at].isdigit()
+                tokens[at] = str(number(rng, 1.5 if real else int(tokens[at][:18]))).encode()
         elif kind == 2:
             names = [i for i, token in enumerate(tokens) if token[:1].isalpha() or token[:1] == b"_"]
             if names:

@@ -13,14 +13,17 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, NamedTuple, NoReturn
 
-import numpy.ma  # noqa: F401  numpy loads it late, on its own
+import numpy as np
+import numpy.ma  # numpy loads it late, on its own
 
-from pyexport import export, images
+from pyexport import export, golden, images
 from pyexport.errors import IntactError
+from pyexport.qlayers import Network
 
 MEMORY_BYTES = 4 << 30  # of address space
 SECONDS = 20.0  # of processor time for one file
 LONGEST_MESSAGE = 900
+SMALL = 200_000  # multiplications and codes of a network that is run as well
 GOOD = ("model", "refused", "refused as damaged")
 # Python's own codecs, which zipfile and json load when they first meet such bytes.
 for _codec in ("cp437", "utf-8-sig", "utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be", "utf-16", "utf-32"):
@@ -94,6 +97,7 @@ def _run(path: Path, options: Mapping[str, Any]) -> Outcome:
         exported = export.export(str(path), "4x4", **options)
         json.dumps(exported.manifest, allow_nan=False)
         images.memory_images(exported.lowered)
+        _compute(exported.network)
     except IntactError as error:
         text = str(error)
         if "MemoryError" in text:
@@ -106,6 +110,19 @@ def _run(path: Path, options: Mapping[str, Any]) -> Outcome:
     except Exception as error:
         return Outcome("traceback", f"{type(error).__name__}: {error}: {_place()}")
     return Outcome("model", "")
+
+
+def _compute(network: Network) -> None:
+    """A small network on its lowest, highest and zero codes: what was exported must run, and no sum leave int32."""
+    tensor = network.tensors[network.input.tensor]
+    if network.macs + sum(int(np.prod(t.shape)) for t in network.tensors.values()) > SMALL:
+        return
+    low, high = (code + tensor.shift for code in tensor.quant.range)
+    frames = np.array([low, high, tensor.zero_point], np.int8).reshape(-1, 1, 1, 1)
+    try:
+        golden.run(network, np.broadcast_to(frames, (3, *tensor.shape)).copy())
+    except IntactError as error:
+        raise AssertionError(f"exported, but does not run: {error}") from error
 
 
 def _stop(_signal: int, _frame: FrameType | None) -> NoReturn:
