@@ -13,9 +13,12 @@
 ##! ARRAYS=RxC,RxC      bench: the arrays to measure (default: 4x4,8x8,16x4,16x16)
 ##! CLOCK=MHZ           bench: for latencies and rates in seconds (default: 100)
 ##! BOARD=NAME          bitstream: the board, a folder of constraints/ (default: ulx3s)
+##! READERS=NAMES       fuzz: which readers (default: all)
+##! FILES=NUMBER        fuzz: damaged files for each reader (default: 20000)
+##! SEED=NUMBER         fuzz: another sequence of files
 ##! PYTHON=COMMAND      the Python to build .venv with (default: the first of 3.11 or later that is found)
 ##! TORCH_INDEX=URL     setup, model, test: where the CPU build of torch comes from (default: PyTorch's own index)
-VARIABLES := MODEL MODELS ARRAYS CLOCK SIM INPUT ARRAY MATCH EXPORT_ARGS CHECK WAVES OUT BOARD PYTHON TORCH_INDEX
+VARIABLES := MODEL MODELS ARRAYS CLOCK SIM INPUT ARRAY MATCH EXPORT_ARGS CHECK WAVES OUT BOARD READERS FILES SEED PYTHON TORCH_INDEX
 
 # Values reach the recipes through the environment and are quoted there by the shell, so that spaces, quotes and dollar
 # signs in a path are only characters: $(value) keeps make itself from expanding them.
@@ -33,7 +36,7 @@ RUN = $(PY) sim/run.py $${MODEL:+"$$MODEL"} $${SIM:+--sim "$$SIM"} $${INPUT:+--i
 	$${CHECK:+--check "$$CHECK"} $(if $(filter-out 0,$(WAVES)),--waves) $${OUT:+--out "$$OUT"}
 
 .DEFAULT_GOAL := help
-.PHONY: help setup sim report test lint bench quantizers model bitstream clean distclean
+.PHONY: help setup sim report test fuzz lint bench quantizers model bitstream clean distclean
 
 help: ## list the targets and variables
 	@awk -f scripts/help.awk Makefile
@@ -52,6 +55,10 @@ report: ## what sim does, with its variables, and one HTML page of it
 test: ## run the tests
 	@scripts/setup.sh test
 	@$(PY) -m pytest -q -n 2 --dist loadfile tests
+
+fuzz: ## damaged files through every reader: make fuzz FILES=1000 READERS=tflite SEED=7 (default: 20,000 for each reader)
+	@scripts/setup.sh test
+	@$(PY) scripts/fuzz.py $${READERS:-} $${FILES:+--files "$$FILES"} $${SEED:+--seed "$$SEED"} $${OUT:+--out "$$OUT"}
 
 lint: ## check style, types and the Verilog (ruff, mypy, Verilator, Icarus, Yosys)
 	@scripts/setup.sh lint

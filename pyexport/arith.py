@@ -71,6 +71,11 @@ def check(rq: Requant) -> Requant:
     return rq
 
 
+def wrapped(sums: IntArray) -> IntArray:
+    """Sums modulo 2^32, as an int32 register holds them."""
+    return np.asarray(((sums - INT32[0]) & 0xFFFFFFFF) + INT32[0], np.int64)
+
+
 def clamp(values: IntArray, low: int, high: int) -> IntArray:
     """Saturates to low .. high."""
     result: IntArray = np.clip(values, low, high)
@@ -87,8 +92,13 @@ def tie_window(y: IntArray) -> IntArray:
     return np.left_shift(np.int64(1), bit_length(np.where(y < 0, ~y, y))) >> 1
 
 
-def requantise(acc: IntArray, rq: Requant) -> IntArray:
-    """Accumulators (..., C) -> codes (..., C) in rq.lo .. rq.hi, Eq. 1 to 9. Raises if acc + bias leaves int32."""
+def requantise(acc: IntArray, rq: Requant, wraps: bool = False) -> IntArray:
+    """Accumulators (..., C) -> codes (..., C) in rq.lo .. rq.hi, Eq. 1 to 9.
+
+    Where acc + bias leaves int32 it wraps modulo 2^32, as in hardware, with `wraps`; else IntactError is raised.
+    """
+    if wraps:
+        acc = wrapped(np.asarray(acc, np.int64) + rq.bias) - rq.bias
     return requantise_channels(acc, rq, np.arange(rq.m.size))
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pyexport import golden
-from pyexport.arith import FRACTION, Requant, requantise
+from pyexport.arith import FRACTION, Requant, requantise, wrapped
 from pyexport.errors import IntactError
 from pyexport.fit_add import digits
 from pyexport.golden.accumulate import accumulate, add
@@ -80,7 +80,12 @@ def explain(network: Network, name: str, inputs: npt.NDArray[np.int64] | None) -
         lines += _taps(layer, source, tensors[layer.input][0], (y, x, channel), int(acc[y, x, channel]))
     else:
         lines += _sum(layer, [(t, int(tensors[t.name][0][place])) for t in (source, second)], int(acc[y, x, channel]))
-    lines += _requantise(_constants(layer, y, x), target, channel, int(acc[y, x, channel]))
+    constants, total = _constants(layer, y, x), int(acc[y, x, channel])
+    if layer.wraps:
+        bias = int(constants.bias[channel])
+        lines.append("acc + bias wraps modulo 2^32.")
+        total = int(wrapped(acc[y, x, channel] + bias)) - bias
+    lines += _requantise(constants, target, channel, total)
     lines += _through_table(layer, target, stored, int(rounded[place]))
     return "\n".join(lines)
 

@@ -30,7 +30,20 @@ import numpy as np
 import numpy.typing as npt
 
 from pyexport import arch as architecture
-from pyexport import calibrate, explain, golden, hwconfig, images, inputs, lower, quantise, readers, report, verify
+from pyexport import (
+    calibrate,
+    explain,
+    golden,
+    hwconfig,
+    images,
+    inputs,
+    lower,
+    overflow,
+    quantise,
+    readers,
+    report,
+    verify,
+)
 from pyexport.errors import IntactError
 from pyexport.hwconfig import HwConfig
 from pyexport.ir import Graph
@@ -66,14 +79,16 @@ def export(
     relu: tuple[str, ...] | None = None,
     arch: str | None = None,
     quantizers: str | None = None,
+    allow_overflow: bool = False,
 ) -> Exported:
     """Works out the integers of `model` (a path); writes nothing.
 
     config: hardware with fixed memories, instead of the smallest that fit `array`. output_range: lowest and highest
     real output, where the file leaves the output unquantised. shape_hint: an input shape to try where the file does not
     say its own. overlap: the next input frame may come in during a run. relu, arch: of a state_dict, the layers that a
-    ReLU follows, or the user's class as FILE.py:Class. quantizers: a JSON file with the widths that a tfmot model's file
-    does not hold (readers.Options). Raises IntactError.
+    ReLU follows, or the user's class as FILE.py:Class. quantizers: a JSON file with the widths that a tfmot model's
+    file does not hold (readers.Options). allow_overflow: sums that can leave int32 wrap modulo 2^32 instead of being
+    refused. Raises IntactError.
     """
     hardware = config or hwconfig.for_array(*hwconfig.parse_array(array))
     said: dict[str, Any] = {"relu": relu, "arch": architecture.trace(arch) if arch else None}
@@ -85,7 +100,7 @@ def export(
             raise
         graph = readers.read(model, shape_hint, output_range, **said)
     try:
-        network = quantise.quantise(graph, match)
+        network = quantise.quantise(graph, match, allow_overflow)
         lowered = lower.lower(network, hardware, overlap)
         lowered = lower.with_depths(lowered, config)
     except IntactError as error:
@@ -239,6 +254,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--overlap", action="store_true", help="let the next input frame in during a run: more frames/s, more memory"
     )
+    parser.add_argument(
+        overflow.FLAG,
+        action="store_true",
+        help="export although sums can leave int32: they wrap modulo 2^32, in hardware as in the model's runtime",
+    )
 
 
 def from_arguments(args: argparse.Namespace, model: str, shape: tuple[int, ...] | None) -> Exported:
@@ -259,6 +279,7 @@ def from_arguments(args: argparse.Namespace, model: str, shape: tuple[int, ...] 
         args.relu,
         args.arch,
         args.quantizers,
+        args.allow_overflow,
     )
 
 
@@ -363,14 +384,21 @@ def _main(args: argparse.Namespace, scratch: Path) -> int:
         if calibrated is None or given is None
         else calibration_lines(calibrated, network, given, arrays.get("labels"))
     )
-    for line in (*lines, report.proof_line(shown), *report.memory_lines(shown), *exported.graph.notes):
+    for line in (
+        *lines,
+        report.proof_line(shown),
+        report.overflow_line(shown),
+        *report.memory_lines(shown),
+        *exported.graph.notes,
+    ):
         out.print(line, soft_wrap=True)
     if checked is not None:
         out.print(report.verification_table(checked))
-        for line in report.verification_lines(checked):
+        for line in report.verification_lines(checked, shown["proved_equal"]):
             out.print(line, soft_wrap=True)
     out.print(f"written to {folder}", soft_wrap=True)
-    return 0
+    # a difference that neither the runtime nor the export announced: the promise is broken
+    return int(checked is not None and not checked.equal and checked.promised and shown["proved_equal"])
 
 
 if __name__ == "__main__":

@@ -426,6 +426,12 @@ def _weights_problems(weights: Weights) -> Iterator[str]:
             yield f"{weights.bias.size} biases for {out} output channels"
         elif not np.isfinite(weights.bias).all():
             yield "a bias is not a finite number"
+        elif weights.bias_is_integer and not ((weights.bias == np.rint(weights.bias)) & _in_int32(weights.bias)).all():
+            yield "a bias in accumulator steps is no int32"
+
+
+def _in_int32(values: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:
+    return np.asarray((values >= -(2.0**31)) & (values < 2.0**31))
 
 
 def _transposed_problems(node: ConvTranspose2d, source: Tensor) -> Iterator[str]:

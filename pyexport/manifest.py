@@ -141,6 +141,9 @@ def _layer(index: int, layer: QLayer, network: Network, lowered: Lowered, predic
         },
         "memory": {**lowered.layer_ranges[index], "output": [target.base, target.base + target.words]},
     }
+    if "sum_range" in layer.facts:
+        entry["sum_range"] = list(layer.facts["sum_range"])  # type: ignore[call-overload]
+        entry["sums_wrap"] = layer.wraps
     if layer.areas:
         entry["areas"] = [
             {"y": area.y, "x": area.x, "height": area.height, "width": area.width, "divisor": area.divisor}

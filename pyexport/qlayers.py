@@ -56,6 +56,7 @@ class QLayer:
     areas: average pooling whose divisor is smaller along the edges: the whole map in parts; `requant` is the largest
     divisor's.
     operands, axis: concatenation: all operands, side by side along axis 0, 1 or 2 (H, W, C); `input` is the first.
+    wraps: sums may leave int32, and wrap modulo 2^32 (pyexport/overflow.py).
     differing: per channel, the accumulators whose code is not the runtime's (all empty: proved equal).
     facts: what the manifest and the table show besides (plain data).
     """
@@ -81,6 +82,7 @@ class QLayer:
     table: npt.NDArray[np.int8] | None = None
     rounded: str | None = None
     areas: tuple[Area, ...] = ()
+    wraps: bool = False
     facts: dict[str, object] = field(default_factory=dict)
 
     @property

@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from pyexport import fit, fit_add, ir, runtimes
+from pyexport import fit, fit_add, ir, overflow, runtimes
 from pyexport.arith import Requant
 from pyexport.errors import IntactError
 from pyexport.qlayers import Area, Network, QLayer, QTensor
@@ -17,10 +17,11 @@ from pyexport.qlayers import Area, Network, QLayer, QTensor
 MOST_JOBS = 4096  # of a transposed convolution, which has one at least for each pixel of a stride
 
 
-def quantise(graph: ir.Graph, match: str | None = None) -> Network:
+def quantise(graph: ir.Graph, match: str | None = None, allow_overflow: bool = False) -> Network:
     """The network in integers.
 
-    match: the runtime whose arithmetic to follow (default: the graph's own). Raises IntactError naming the layer.
+    match: the runtime whose arithmetic to follow (default: the graph's own). allow_overflow: let sums that can leave
+    int32 wrap modulo 2^32; otherwise they are refused. Raises IntactError naming the layer.
     """
     graph = fold_clamps(requantise_operands(graph))
     runtime = match or graph.match
@@ -30,7 +31,7 @@ def quantise(graph: ir.Graph, match: str | None = None) -> Network:
     layers = []
     for node in graph.nodes:
         try:
-            layers.append(_layer(graph, node, runtime, tensors))
+            layers.append(_layer(graph, node, runtime, tensors, allow_overflow))
         except IntactError as error:
             raise IntactError(f"layer {node.name!r}: {error}") from None
     if graph.tail is not None:
@@ -81,9 +82,9 @@ def _tensor(tensor: ir.Tensor) -> QTensor:
     return QTensor(tensor.name, tensor.shape, tensor.quant.zero_point + shift, shift, tensor.quant)
 
 
-def _layer(graph: ir.Graph, node: ir.AnyNode, runtime: str, tensors: dict[str, QTensor]) -> QLayer:
+def _layer(graph: ir.Graph, node: ir.AnyNode, runtime: str, tensors: dict[str, QTensor], allow: bool) -> QLayer:
     if isinstance(node, (ir.Conv2d, ir.ConvTranspose2d, ir.Linear)):
-        return _weighted(graph, node, runtime, tensors)
+        return _weighted(graph, node, runtime, tensors, allow)
     if isinstance(node, ir.AvgPool2d):
         return _average(node, runtime, tensors)
     if isinstance(node, ir.Add):
@@ -99,7 +100,11 @@ def _layer(graph: ir.Graph, node: ir.AnyNode, runtime: str, tensors: dict[str, Q
 
 
 def _weighted(
-    graph: ir.Graph, node: ir.Conv2d | ir.ConvTranspose2d | ir.Linear, runtime: str, tensors: dict[str, QTensor]
+    graph: ir.Graph,
+    node: ir.Conv2d | ir.ConvTranspose2d | ir.Linear,
+    runtime: str,
+    tensors: dict[str, QTensor],
+    allow: bool,
 ) -> QLayer:
     source, target = graph.tensors[node.inputs[0]], graph.tensors[node.output]
     stored = node.weights
@@ -130,7 +135,8 @@ def _weighted(
             wide=stored.scale.astype(np.float64),
         ),
     )
-    result = fit.fit(curve, acc_lo, acc_hi, tensors[target.name].shift)
+    served = overflow.domain(acc_lo, acc_hi, curve.added, (low, high), runtime, allow)
+    result = fit.fit(curve, served.lo, served.hi, tensors[target.name].shift)
     out_h, out_w, out = target.shape
     conv = node if isinstance(node, (ir.Conv2d, ir.ConvTranspose2d)) else None
     windows = out_h * out_w * weights.shape[1] * weights.shape[2]
@@ -151,7 +157,9 @@ def _weighted(
         requant=result.requant,
         macs=windows * out * weights.shape[3],
         differing=tuple(result.differing),
+        wraps=served.wraps,
         facts={
+            "sum_range": _reach(acc_lo + result.requant.bias, acc_hi + result.requant.bias),
             "weight_scales": stored.scale,
             "weight_zero_points": stored.zero_point,
             "weight_codes": stored.codes,
@@ -202,7 +210,8 @@ def _average(node: ir.AvgPool2d, runtime: str, tensors: dict[str, QTensor]) -> Q
     whole = node.kernel[0] * node.kernel[1]
     if not any(node.padding) or node.count_include_pad or node.divisor is not None:
         result = _average_fit(node, runtime, source, target, whole)
-        return _unit_layer(node, "avg_pool2d", tensors, node.kernel, node.stride, node.padding, (1, 1), False, result)
+        layer = _unit_layer(node, "avg_pool2d", tensors, node.kernel, node.stride, node.padding, (1, 1), False, result)
+        return _with_range(layer, source, [(whole, result.requant)])
     # the divisor is the number of taps on the map: constants of its own for each
     rows = _stretches(source.shape[0], target.shape[0], node.kernel[0], node.stride[0], node.padding[0])
     columns = _stretches(source.shape[1], target.shape[1], node.kernel[1], node.stride[1], node.padding[2])
@@ -219,7 +228,7 @@ def _average(node: ir.AvgPool2d, runtime: str, tensors: dict[str, QTensor]) -> Q
     ]
     result = fit.FitResult(most.requant, differing, sum(one.exceptions for one in fits.values()), 0)
     layer = _unit_layer(node, "avg_pool2d", tensors, node.kernel, node.stride, node.padding, (1, 1), False, result)
-    return replace(layer, areas=areas)
+    return _with_range(replace(layer, areas=areas), source, [(area.divisor, area.requant) for area in areas])
 
 
 def _stretches(size: int, outputs: int, kernel: int, stride: int, before: int) -> list[tuple[int, int, int]]:
@@ -242,9 +251,23 @@ def _average_fit(node: ir.AvgPool2d, runtime: str, source: QTensor, target: QTen
         node.arithmetic, runtime, taps, node.divisor or taps, channels, source.quant, target.quant, node.clamp
     )
     low, high = source.quant.range
-    ones = np.ones((channels, taps), np.int64)
+    ones = np.ones((channels, 1), np.int64)
     acc_lo, acc_hi = fit.accumulator_bounds(ones, low - source.quant.zero_point, high - source.quant.zero_point)
-    return fit.fit(curve, acc_lo, acc_hi, target.shift)
+    served = overflow.domain(taps * acc_lo, taps * acc_hi, None, (low, high), runtime, False)
+    return fit.fit(curve, served.lo, served.hi, target.shift)
+
+
+def _with_range(layer: QLayer, source: QTensor, parts: list[tuple[int, Requant]]) -> QLayer:
+    """Says how far an average's sums reach. parts: codes that are added up, and the constants that take their sum."""
+    low, high = (code - source.quant.zero_point for code in source.quant.range)
+    ends = [(taps * min(low, 0) + rq.bias, taps * max(high, 0) + rq.bias) for taps, rq in parts]
+    low_ends, high_ends = (np.concatenate(side) for side in zip(*ends, strict=True))
+    return replace(layer, facts=layer.facts | {"sum_range": _reach(low_ends, high_ends)})
+
+
+def _reach(low: npt.NDArray[np.int64], high: npt.NDArray[np.int64]) -> tuple[int, int]:
+    """The lowest and highest of many ranges."""
+    return int(low.min()), int(high.max())
 
 
 def _maximum(node: ir.MaxPool2d | ir.Clamp, tensors: dict[str, QTensor]) -> QLayer:
@@ -342,7 +365,9 @@ def _add(node: ir.Add, runtime: str, tensors: dict[str, QTensor]) -> QLayer:
             differing[channel] = np.union1d(found.differing, v[other != table])
     result = fit.FitResult(requant, differing, 0, 0)
     layer = _unit_layer(node, "add", tensors, (1, 1), (1, 1), (0, 0, 0, 0), (1, 1), False, result)
-    return replace(layer, second=node.inputs[1], factors=found.factors)
+    sums = (codes - a.zero_point)[:, None] * found.factors[0] + (codes - b.zero_point) * found.factors[1]
+    facts = layer.facts | {"sum_range": _reach(sums, sums)}
+    return replace(layer, second=node.inputs[1], factors=found.factors, facts=facts)
 
 
 def _unit_layer(

@@ -115,6 +115,20 @@ def proof_line(manifest: dict[str, Any]) -> str:
     return f"{line}: {f'{differing} channels differ' if differing else 'equal'}"
 
 
+def overflow_line(manifest: dict[str, Any]) -> str:
+    """Whether a sum can leave int32, and which comes nearest."""
+    layers = [layer for layer in manifest["layers"] if "sum_range" in layer]
+    wrapping = [layer["name"] for layer in layers if layer["sums_wrap"]]
+    if wrapping:
+        return f"overflow: sums of {', '.join(wrapping)} can leave int32 and then wrap modulo 2^32, as the runtime's do"
+    if not layers:
+        return "overflow: nothing is added up"
+    widest = max(layers, key=lambda layer: max(layer["sum_range"][1], ~layer["sum_range"][0]))
+    low, high = widest["sum_range"]
+    bits = max(high, ~low).bit_length() + 1
+    return f"overflow: no sum can leave int32; the widest, of {widest['name']}, lies in {low:,}..{high:,}: {bits} bits"
+
+
 def memory_lines(manifest: dict[str, Any]) -> list[str]:
     """How much memory the network takes."""
     memory, hardware = manifest["memory"], manifest["hardware"]
@@ -132,19 +146,30 @@ def memory_lines(manifest: dict[str, Any]) -> list[str]:
 def verification_table(checked: Verification) -> Table:
     """One row for each tensor that the source's runtime showed."""
     table = Table(title=f"golden model against {checked.runtime}, {checked.inputs} inputs", box=None)
-    for name in ("layer", "compared", "differ", "most", "first"):
+    for name in ("layer", "compared", "differ", "most", "first", "golden", "runtime"):
         table.add_column(name, justify="left" if name == "layer" else "right", no_wrap=True)
     for one in checked.tensors:
-        first = "" if one.first is None else str(one.first)
-        table.add_row(one.layer, f"{one.compared:,}", f"{one.differing:,}", str(one.largest or ""), first)
+        first = () if one.first is None or one.codes is None else (str(one.first), *map(str, one.codes))
+        table.add_row(one.layer, f"{one.compared:,}", f"{one.differing:,}", str(one.largest or ""), *first)
     return table
 
 
-def verification_lines(checked: Verification) -> list[str]:
-    """The result in a line, and what the runtime says of itself."""
-    last = checked.output
+def verification_lines(checked: Verification, proved: bool) -> list[str]:
+    """The result in a line, and what the runtime says of itself. proved: whether the export listed no difference."""
+    last, between = checked.output, checked.tensors[:-1]
     result = f"{last.differing:,} differ" if last.differing else "equal"
-    return [f"verified: {last.compared:,} outputs compared with {checked.runtime}: {result}", *checked.notes]
+    inner = sum(one.compared for one in between)
+    lines = [
+        f"verified: {last.compared:,} outputs"
+        + (f" and {inner:,} codes of {len(between)} layers" if between else "")
+        + f" compared with {checked.runtime}: {result}",
+        *checked.notes,
+    ]
+    if checked.equal:
+        return lines
+    if not proved:
+        lines.append("the export lists accumulators of some channels as not exact: see the table of layers")
+    return [*lines, *checked.doubts]
 
 
 def result_table(report: dict[str, Any]) -> Table:

@@ -188,7 +188,8 @@ def run(args: argparse.Namespace) -> int:
     folder = Path(args.out) if args.out else export.default_folder(model)
     export.write(exported, folder)
     out.print(report.layer_table(exported.manifest))
-    for line in (report.proof_line(exported.manifest), *report.memory_lines(exported.manifest)):
+    shown = exported.manifest
+    for line in (report.proof_line(shown), report.overflow_line(shown), *report.memory_lines(shown)):
         out.print(line, soft_wrap=True)
 
     first, last = network.tensors[network.input.tensor], network.tensors[network.output.tensor]

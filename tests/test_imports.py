@@ -33,7 +33,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "proof": {"arith", "errors"},
     "fit": {"arith", "runtimes", "solve", "proof", "errors"},
     "qlayers": {"ir", "arith", "errors"},
-    "quantise": {"ir", "qlayers", "runtimes", "fit", "fit_add", "arith", "errors"},
+    "quantise": {"ir", "qlayers", "runtimes", "fit", "fit_add", "overflow", "arith", "errors"},
+    "overflow": {"arith", "errors"},
     "fit_add": {"arith", "errors"},
     "lower": {
         "qlayers",
@@ -53,7 +54,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "images": {"isa", "hwconfig", "lower", "errors"},
     "golden": {"ir", "qlayers", "arith", "hwconfig", "errors"},
     "inputs": {"errors"},
-    "verify": {"golden", "qlayers", "arch", "torch_program", "errors"},
+    "verify": {"golden", "qlayers", "readers", "runtimes", "arch", "torch_program", "errors"},
     "torch_program": {"readers", "errors"},
     "calibrate": {"readers", "torch_program", "errors"},
     "manifest": {"ir", "qlayers", "isa", "lower", "lower_layer", "phases", "fit_add"},
@@ -78,6 +79,7 @@ ONLY_IN: dict[str, set[str]] = {
     "tensorflow": {"verify"},
     "tensorflow_model_optimization": {"verify"},
     "tf_keras": {"verify"},
+    "ai_edge_litert": {"verify"},
 }
 
 FILES = sorted(path for path in (ROOT / PACKAGE).rglob("*.py") if path != ROOT / PACKAGE / "__init__.py")

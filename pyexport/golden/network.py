@@ -25,7 +25,7 @@ def run(network: Network, x: Codes, keep: bool = True) -> dict[str, Codes]:
 def rounded(acc: npt.NDArray[np.int64], layer: QLayer) -> npt.NDArray[np.int64]:
     """Accumulators (N, H, W, C) -> codes, before a table."""
     if not layer.areas:
-        return requantise(acc, layer.requant)
+        return requantise(acc, layer.requant, layer.wraps)
     codes = np.zeros_like(acc)
     for area in layer.areas:
         part = np.s_[:, area.y : area.y + area.height, area.x : area.x + area.width]

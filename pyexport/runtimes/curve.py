@@ -21,6 +21,7 @@ class Curve:
     multiplier, offset: float64 (C,); code ~ z + multiplier * (acc + offset). Hints only: the fit proves what it finds.
     z: where the runtime's ties count as even from (its zero point, or 0 where it adds the zero point before rounding).
     half_even: whether the runtime rounds float32 values half to even; decides what the fit tries first.
+    added: float64 (C,) holding integers, the bias that the runtime adds to acc in int32; None: it adds none there.
     """
 
     name: str
@@ -31,6 +32,7 @@ class Curve:
     lo: int
     hi: int
     half_even: bool
+    added: F64Array | None = None
 
     def __call__(self, acc: IntArray, channel: IntArray) -> IntArray:
         with np.errstate(over="ignore", invalid="ignore"):  # infinities saturate

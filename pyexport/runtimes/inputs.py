@@ -30,7 +30,8 @@ def quantise_input(
     torch: RNE(fma(x, 1/s, z)) (Eq. 31).  ort: RNE(x / s) + z (Eq. 32).  pt2e: RNE(x * (1/s)) + z (Eq. 33).
     tflite-ref: x / s rounded half away from zero, + z (Eq. 44).  qonnx: RNE((x / s) + z) (Eq. 45).
     tfmot: fake_quant_with_min_max_vars, all in float32: with n = low - z, floor((clamp(x, n s, (high - z) s) - n s) / s
-    + n + 1/2) + z.  In float64, half away: dorefa: clamp(0.1 x, 0, 1) / (1 / A), A the top code, 10 / s; iao: x / s + z.
+    + n + 1/2) + z.  dorefa, in float64: clamp(0.1 x, 0, 1) / (1 / A), half away, A the top code, 10 / s.
+    iao, in float64: x / s + z, half away.
     """
     if rule not in RULES or dtype not in RANGES:
         raise IntactError(f"input rule {rule!r} with {dtype!r} is not known; rules are {', '.join(RULES)}")

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Literal
 
@@ -129,7 +129,7 @@ def _integer_bias_curve(name: str, layer: Layer, bias: F64Array, scale: F32Array
     def evaluate(acc: IntArray, ch: IntArray) -> IntArray:
         return finish(np.rint(_to_float(acc, bias[ch]) * scale[ch]), layer.zy, layer.lo, layer.hi)
 
-    return _curve(name, layer, evaluate, scale, bias)
+    return replace(_curve(name, layer, evaluate, scale, bias), added=bias)
 
 
 def onednn(layer: Layer) -> Curve:
@@ -206,7 +206,8 @@ def _fixed_point(name: str, layer: Layer, two_roundings: bool, away_from_zero: b
         minus = (high < 0).astype(np.int64) * (right > 0) if away_from_zero else np.int64(0)
         return clamp(((high + half - minus) >> right) + layer.zy, layer.lo, layer.hi)
 
-    return _curve(name, layer, evaluate, real, whole.astype(np.float64), half_even=False)
+    found = _curve(name, layer, evaluate, real, whole.astype(np.float64), half_even=False)
+    return replace(found, added=bias)
 
 
 def exact(layer: Layer) -> Curve:

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pyexport import golden
+from pyexport import golden, runtimes
 from pyexport.errors import IntactError
 from pyexport.qlayers import Network
 from pyexport.verify.run import Run
@@ -71,6 +71,12 @@ def _keras() -> Runtime:
     return keras.run
 
 
+def _tflite() -> Runtime:
+    from pyexport.verify import tflite
+
+    return tflite.run
+
+
 # Kind of file -> its runtime, imported only when asked for.
 RUNTIMES: dict[str, Callable[[], Runtime]] = {
     "torchscript": _torchscript,
@@ -80,6 +86,7 @@ RUNTIMES: dict[str, Callable[[], Runtime]] = {
     "state-dict": _state_dict,
     "micronet": _micronet,
     "keras": _keras,
+    "tflite": _tflite,
 }
 SAYS_LITTLE = {"state-dict", "micronet"}  # the kinds whose runtime takes `said`
 # Kinds of file that are not run, and why.
@@ -91,7 +98,9 @@ REFUSED = {
 
 @dataclass(frozen=True)
 class Compared:
-    """One tensor: outputs compared, how many differ, by how many codes at most, and the first one's index."""
+    """One tensor: outputs compared, how many differ, by how many codes at most; the first one's index, the golden
+    model's code there and the runtime's.
+    """
 
     layer: str
     tensor: str
@@ -99,16 +108,24 @@ class Compared:
     differing: int
     largest: int
     first: tuple[int, ...] | None
+    codes: tuple[int, int] | None
 
 
 @dataclass(frozen=True)
 class Verification:
-    """tensors: in the order of the layers, the output last. runtime, notes: as the runtime says."""
+    """tensors: in the order of the layers, the output last. runtime, notes, doubts, promised: as the runtime says."""
 
     runtime: str
     inputs: int
     tensors: tuple[Compared, ...]
     notes: tuple[str, ...]
+    doubts: tuple[str, ...] = ()
+    promised: bool = True
+
+    @property
+    def equal(self) -> bool:
+        """Whether no tensor that was compared differs."""
+        return not any(one.differing for one in self.tensors)
 
     @property
     def output(self) -> Compared:
@@ -131,11 +148,16 @@ def verify(
     ours = golden_tensors(network, codes)
     found = []
     for layer in network.layers:
-        if layer.output in run.tensors and layer.output != network.output.tensor:
+        if layer.output in run.tensors and (layer.output != network.output.tensor or network.tail):
             found.append(_compare(layer.name, layer.output, ours[layer.output], run.tensors[layer.output]))
-    last = network.output.tensor
-    found.append(_compare("output", last, ours[last], run.tensors[last]))
-    return Verification(run.runtime, len(codes), tuple(found), run.notes)
+    last, tail = network.output.tensor, network.tail
+    if tail is None:
+        found.append(_compare("output", last, ours[last], run.tensors[last]))
+    else:
+        shown = np.asarray(network.output.from_hwc(ours[last]), np.int64)
+        result = runtimes.softmax_codes(shown, tail.source, tail.target, tail.beta, network.match)
+        found.append(_compare("output", tail.name, result, run.tensors[tail.name]))
+    return Verification(run.runtime, len(codes), tuple(found), run.notes, run.doubts, run.promised)
 
 
 def golden_tensors(network: Network, codes: IntArray) -> dict[str, IntArray]:
@@ -180,4 +202,5 @@ def _compare(layer: str, tensor: str, ours: IntArray, theirs: IntArray) -> Compa
         raise IntactError(f"layer {layer!r}: the runtime's result has shape {theirs.shape[1:]}, ours {ours.shape[1:]}")
     wrong = np.argwhere(ours != theirs)
     first = tuple(int(i) for i in wrong[0]) if len(wrong) else None
-    return Compared(layer, tensor, ours.size, len(wrong), int(np.abs(ours - theirs).max(initial=0)), first)
+    codes = (int(ours[first]), int(theirs[first])) if first else None
+    return Compared(layer, tensor, ours.size, len(wrong), int(np.abs(ours - theirs).max(initial=0)), first, codes)

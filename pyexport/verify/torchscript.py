@@ -11,9 +11,10 @@ import numpy.typing as npt
 import torch
 
 from pyexport.errors import IntactError
-from pyexport.qlayers import Network
-from pyexport.verify.run import Run
+from pyexport.qlayers import Network, QLayer
+from pyexport.verify.run import Run, saturation
 
+DEPTHWISE_EXACT = 64  # largest weight
 ENGINES = ("fbgemm", "qnnpack", "onednn")
 
 
@@ -37,9 +38,18 @@ def run_module(make: Callable[[], Any], model: Path, network: Network, real: npt
         raise IntactError(f"{model}: torch cannot run it: {str(error).strip().splitlines()[-1][:200]}") from error
     finally:
         torch.backends.quantized.engine = before
-    notes = () if torch.cpu._is_vnni_supported() else ("this CPU has no VNNI: torch's int8 kernels saturate in int16",)
+    doubts = saturation("torch")
+    if engine == "fbgemm" and any(_saturates(layer) for layer in network.layers):
+        doubts += ("fbgemm's depthwise kernel saturates in 16 bits where weights leave -64..64, with VNNI too",)
     output = network.output.to_hwc(np.concatenate(results).reshape(-1, *network.output.shape))
-    return Run(f"torch {torch.__version__} {engine}", {network.output.tensor: output.astype(np.int64)}, notes)
+    return Run(f"torch {torch.__version__} {engine}", {network.output.tensor: output.astype(np.int64)}, (), doubts)
+
+
+def _saturates(layer: QLayer) -> bool:
+    """Whether the layer is depthwise with weights that are too large for fbgemm's kernel."""
+    if layer.weights is None or layer.groups == 1 or layer.weights.shape[3] > 1:
+        return False
+    return bool(np.abs(np.asarray(layer.facts["weight_codes"])).max() > DEPTHWISE_EXACT)
 
 
 def _codes(result: torch.Tensor, network: Network) -> npt.NDArray[np.int64]:
