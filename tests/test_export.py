@@ -217,7 +217,7 @@ def test_explain_tells_similar_names_apart(capsys: pytest.CaptureFixture[str], m
     tensors = {name: ir.Tensor(name, shape, quant) for name, shape in shapes}
     first, last = ir.Port("x", (2, 2, 2), (1, 2, 0)), ir.Port("z", (2, 1, 1), (1, 2, 0))
     graph = ir.check(ir.Graph("made", "test", "exact", tensors, (conv, pool), first, last), "made")
-    monkeypatch.setattr(readers, "read", lambda *_: graph)
+    monkeypatch.setattr(readers, "read", lambda *_, **__: graph)
     assert export.main([str(XOR), "--explain", "10"]) == 0
     assert "largest code of the window" in capsys.readouterr().out
     assert export.main([str(XOR), "--explain", "1"]) == 0
