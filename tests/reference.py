@@ -20,23 +20,30 @@ F32 = np.float32
 def run(graph: ir.Graph, images: Array) -> Array:
     """Real inputs in the source's layout (N, *shape) -> output codes in the source's layout."""
     quant = graph.tensors["input"].quant
-    low, high = ir.CODE_RANGE[quant.dtype]
     real: Array = graph.input.to_hwc(images.astype(np.float32))
+    values = {"input": _quantised(graph, real, quant)}
+    for node in graph.nodes:
+        values[node.output] = _node(graph, node, values[node.inputs[0]])
+    return graph.output.from_hwc(values[graph.output.tensor])
+
+
+def _quantised(graph: ir.Graph, real: Array, quant: ir.Quant) -> Array:
+    """Codes of float32 values, as the source's own quantiser gives them."""
     if graph.float_input == "torch":
         # x * (1/s) is exact in float64, and so is adding z: one rounding, as an fma has
         scaled = (real.astype(np.float64) * F32(F32(1) / quant.scale) + quant.zero_point).astype(np.float32)
     else:
         scaled = np.rint(real * F32(F32(1) / quant.scale)) + F32(quant.zero_point)
-    values = {"input": np.clip(np.rint(scaled), low, high).astype(np.int64)}
-    for node in graph.nodes:
-        values[node.output] = _node(graph, node, values[node.inputs[0]])
-    return graph.output.from_hwc(values[graph.output.tensor])
+    return np.clip(np.rint(scaled), *ir.CODE_RANGE[quant.dtype]).astype(np.int64)
 
 
 def _node(graph: ir.Graph, node: ir.AnyNode, x: Array) -> Array:
     source, target = graph.tensors[node.inputs[0]].quant, graph.tensors[node.output].quant
     if isinstance(node, ir.Clamp):
         return np.clip(x, *node.clamp)
+    if isinstance(node, ir.Lookup):
+        assert node.function == "requantise", f"no reference for {node.function}"
+        return _quantised(graph, (x - source.zero_point).astype(np.float32) * source.scale, target)
     if isinstance(node, ir.Linear):
         acc = np.einsum("nhwc,ohwc->no", x - source.zero_point, _centred(node.weights))[:, None, None, :]
         return _requantise(acc, node.weights, source, target, node.clamp)

@@ -46,7 +46,7 @@ def pool_curve(name: str, n: int, channels: int, z: int, lo: int, hi: int, scale
 
     torch-contiguous, torch-channels-last: avg_pool2d by memory format (-avx2: on a CPU without AVX-512).
     torch-adaptive-*: adaptive_avg_pool2d. torch-mean: mean over H and W of a contiguous tensor. qnnpack: all these on
-    torch's engine qnnpack, which takes s / (s * n), s the scale, for 1/n. tflite: AVERAGE_POOL_2D of every TFLite
+    torch's engine qnnpack, Eq. 74, s / (s * n) for 1/n. tflite: AVERAGE_POOL_2D of every TFLite
     runtime. exact: RNE(d / n) + z; exact-up, exact-away: half up, half away from zero.
     z, lo, hi: zero point and clamp in the source's code type.
     """

@@ -1,4 +1,4 @@
-"""torch's layers on single codes and on pairs of them, uint8, as tables (Eq. 45 to 49).
+"""torch's layers on single codes and on pairs of them, uint8, as tables (Eq. 70 to 74).
 
 torch dequantises, computes in float32 and quantises again. Most kernels have two forms whose roundings differ: vectors
 of 64 codes, and one code at a time for what is left over ("fbgemm-scalar": the engine's name and "-scalar"). `parts`
@@ -76,7 +76,7 @@ def _real(quant: Quant, fused: bool) -> F32Array:
 
 
 def _quantised(real: F32Array, out: Quant, scalar: bool, limits: tuple[int, int] | None = None) -> IntArray:
-    """Vectors add the zero point after rounding (Eq. 45), single codes before (Eq. 46)."""
+    """Vectors add the zero point after rounding (Eq. 70), single codes before (Eq. 71)."""
     with np.errstate(over="ignore", invalid="ignore"):
         steps = np.asarray(real * (ONE / out.scale), np.float32)
         zero = np.float32(out.zero_point)
@@ -101,7 +101,7 @@ def add_table(
 
 
 def _qnnpack_add(a: Quant, b: Quant, out: Quant, limits: tuple[int, int] | None) -> IntArray:
-    """Eq. 47: both ratios to the sum's scale with 22 bits, half away from zero."""
+    """Eq. 73: both ratios to the sum's scale with 22 bits, half away from zero."""
     ratios = np.float32(a.scale) / np.float32(out.scale), np.float32(b.scale) / np.float32(out.scale)
     if not 2.0**-14 <= max(ratios) < 2.0**8:
         raise IntactError(f"qnnpack itself refuses operand scales {a.scale}, {b.scale} with sum scale {out.scale}")
@@ -169,7 +169,7 @@ def _functions(alpha: np.float32, scalar: bool) -> dict[str, Callable[[F32Array]
 
 
 def _qnnpack_table(node: Lookup, source: Quant, out: Quant) -> IntArray:
-    """qnnpack's own tables: sigmoid, tanh and hard sigmoid have fixed output scales, powers of two (Eq. 49)."""
+    """qnnpack's own tables: sigmoid, tanh and hard sigmoid have fixed output scales, powers of two."""
     if node.function == "logistic" and (float(out.scale), out.zero_point) != (2.0**-8, 0):
         raise IntactError(f"qnnpack itself refuses a sigmoid of scale {out.scale}, zero point {out.zero_point}")
     x = _real(source, False)
