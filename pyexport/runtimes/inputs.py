@@ -1,4 +1,4 @@
-"""Real inputs to codes, as the runtimes round them (Eq. 31 to 33, 44, 45)."""
+"""Real inputs to codes, as the runtimes round them (Eq. 31 to 33, 44, 60)."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def quantise_input(
     """float32 array of any shape -> int64 codes of the same shape, in dtype's range; infinities saturate.
 
     torch: RNE(fma(x, 1/s, z)) (Eq. 31).  ort: RNE(x / s) + z (Eq. 32).  pt2e: RNE(x * (1/s)) + z (Eq. 33).
-    tflite-ref: x / s rounded half away from zero, + z (Eq. 44).  qonnx: RNE((x / s) + z) (Eq. 45).
+    tflite-ref: x / s rounded half away from zero, + z (Eq. 44).  qonnx: RNE((x / s) + z) (Eq. 60).
     """
     if rule not in RULES or dtype not in RANGES:
         raise IntactError(f"input rule {rule!r} with {dtype!r} is not known; rules are {', '.join(RULES)}")

@@ -191,7 +191,7 @@ def exact_away(layer: Layer) -> Curve:
 
 
 def qonnx(layer: Layer) -> Curve:
-    """QONNX's executor, Eq. 45: RNE(v/sy + zy), v the exact sum rounded to float32."""
+    """QONNX's executor, Eq. 60: RNE(v/sy + zy), v the exact sum rounded to float32."""
     product = np.float64(layer.sx) * layer.sw.astype(np.float64)  # 24 bits times 24: exact
     bias, none = np.zeros(layer.sw.size) if layer.bias is None else layer.bias, np.zeros(layer.sw.size)
     whole, real = (bias, none) if layer.bias_is_integer else (none, bias)
