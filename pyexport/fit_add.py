@@ -58,7 +58,7 @@ def fit_add(table: IntArray, a: IntArray, b: IntArray, scales: tuple[float, floa
             differing = np.unique(v[requantise(v[..., None], one)[..., 0] != table])
             if best is None or differing.size < best.differing.size:
                 best = AddFit((pa, sign * pb), one, differing)
-        if not best.differing.size:
+        if best is not None and not best.differing.size:
             break
     assert best is not None
     return best
@@ -122,13 +122,13 @@ def _constants(v: IntArray, table: IntArray, slope: float, z: int) -> tuple[Requ
     room, positive, negative = offsets(m / 2.0**shift)
     r = int(np.rint(positive * 2.0**FRACTION))
     d = int(np.clip(np.rint(negative * 2.0**FRACTION) - r, -(1 << 23), (1 << 23) - 1))
-
-    def one(value: int) -> IntArray:
-        return np.array([value], np.int64)
-
-    zero = one(0)
-    requant = Requant(zero, one(m), one(shift), one(r), one(d), zero, zero, zero, z, low, high)
+    zero = _one(0)
+    requant = Requant(zero, _one(m), _one(shift), _one(r), _one(d), zero, zero, zero, z, low, high)
     return check(requant), room
+
+
+def _one(value: int) -> IntArray:
+    return np.array([value], np.int64)
 
 
 def _to_even(requant: Requant, slope: float) -> list[Requant]:
@@ -137,12 +137,8 @@ def _to_even(requant: Requant, slope: float) -> list[Requant]:
     m = int(np.rint(slope * 2.0**shift))
     if m == 1 << 31:
         m, shift = m >> 1, shift - 1
-    fields = {"m": m, "s": shift, "d": 0, "even": 1}
-    arrays = {name: np.array([value], np.int64) for name, value in fields.items()}
-    return [
-        check(replace(requant, **arrays, r=np.array([HALF + (start << FRACTION)], np.int64), z=requant.z - start))
-        for start in (0, requant.z)
-    ]
+    exact = replace(requant, m=_one(m), s=_one(shift), d=_one(0), even=_one(1))
+    return [check(replace(exact, r=_one(HALF + (start << FRACTION)), z=requant.z - start)) for start in (0, requant.z)]
 
 
 def spread(requant: Requant, channels: int) -> Requant:
