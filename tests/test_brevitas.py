@@ -254,10 +254,13 @@ def test_biases_and_limits() -> None:
 
 @settings(max_examples=60, deadline=None)
 @given(
-    *[st.integers(-12, 3)] * 3, st.integers(-128, 127), st.integers(-(1 << 20), 1 << 20), st.booleans(), st.integers()
+    *[st.integers(-5, 0)] * 3, st.integers(-128, 127), st.integers(-(1 << 20), 1 << 20), st.booleans(), st.integers()
 )
 def test_powers_of_two_make_it_exact(x: int, w: int, y: int, zero: int, bias: int, whole: bool, seed: int) -> None:
-    """Nothing is rounded but the code: with an even zero point it is the real value, half to even."""
+    """Nothing is rounded but the code: with an even zero point it is the real value, half to even.
+
+    The steps are not too fine: a zero point of 100 leaves the quotient 17 bits behind the point.
+    """
     real = np.array([float(bias)]) * (1 if whole else 2.0 ** (x + w))
     scales = {"sx": f32(2.0**x), "sw": single([2.0**w]), "sy": f32(2.0**y)}
     given = layer(**scales, zy=zero & ~1, bias=real, bias_is_integer=whole)
