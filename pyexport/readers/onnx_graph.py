@@ -72,6 +72,7 @@ class Context(RealContext):
     def __init__(self, builder: Builder, model: Model, batch: int | None) -> None:
         super().__init__(builder)
         self.model, self.batch = model, batch
+        self.in_float = False  # whether the layer being written has a real result, which onnxruntime computes in float
 
     # --- quantisation ------------------------------------------------------------------------------------------
 
@@ -207,8 +208,11 @@ def read(path: Path, options: Options) -> ir.Graph:
     for one in merged(model):
         _run(context, one, values)
     result = values.get(model.outputs[0].name)
-    if isinstance(result, Real):
-        result = context.codes(result) if result.source else context.quantised_output(result, options.output_range)
+    if isinstance(result, Real) and result.source is None:
+        context.in_float = True
+        result = context.quantised_output(result, options.output_range)
+    elif isinstance(result, Real):
+        result = context.codes(result)
     if not isinstance(result, Value):
         raise IntactError(f"{model.file}: its output {model.outputs[0].name!r} is no result of a layer")
     return builder.finish(result, path.stem, "onnx", "ort")
