@@ -83,6 +83,7 @@ class Conv2d(Node):
     """2-D convolution. padding is (top, bottom, left, right); pads hold the input's zero point.
 
     clamp: lowest and highest output code (a fused ReLU raises the lower one to the zero point).
+    in_float: the source's own runtime computes the layer in float, so its value is rounded once, bias included.
     """
 
     weights: Weights
@@ -91,6 +92,7 @@ class Conv2d(Node):
     dilation: tuple[int, int] = (1, 1)
     groups: int = 1
     clamp: tuple[int, int] = (0, 255)
+    in_float: bool = False
 
 
 @dataclass(frozen=True)
@@ -112,10 +114,14 @@ class ConvTranspose2d(Node):
 
 @dataclass(frozen=True)
 class Linear(Node):
-    """Fully connected layer on the input flattened in H, W, C order; weights.codes has shape (out, H, W, C)."""
+    """Fully connected layer on the input flattened in H, W, C order; weights.codes has shape (out, H, W, C).
+
+    in_float: as in Conv2d.
+    """
 
     weights: Weights
     clamp: tuple[int, int] = (0, 255)
+    in_float: bool = False
 
 
 @dataclass(frozen=True)

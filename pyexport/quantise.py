@@ -115,6 +115,7 @@ def _weighted(graph: ir.Graph, node: ir.Conv2d | ir.Linear, runtime: str, tensor
             bias_is_integer=stored.bias_is_integer,
             per_channel=stored.per_channel,
             op=_kernel(node, source),
+            in_float=node.in_float,
             dtype=source.quant.dtype,
         ),
     )

@@ -78,6 +78,7 @@ class Context(RealContext):
         super().__init__(builder)
         self.model, self.batch = model, batch
         self.qonnx = builder.float_input == EXECUTOR
+        self.in_float = False  # whether the layer being written has a real result, which onnxruntime computes in float
 
     # --- quantisation ------------------------------------------------------------------------------------------
 
@@ -213,8 +214,11 @@ def read(path: Path, options: Options) -> ir.Graph:
     for one in onnx_clips.joined(model, merged(model)):
         _run(context, one, values)
     result = values.get(model.outputs[0].name)
-    if isinstance(result, Real):
-        result = context.codes(result) if result.source else context.quantised_output(result, options.output_range)
+    if isinstance(result, Real) and result.source is None:
+        context.in_float = True
+        result = context.quantised_output(result, options.output_range)
+    elif isinstance(result, Real):
+        result = context.codes(result)
     if not isinstance(result, Value):
         raise IntactError(f"{model.file}: its output {model.outputs[0].name!r} is no result of a layer")
     return builder.finish(result, path.stem, EXECUTOR if own else "onnx", EXECUTOR if own else "ort")

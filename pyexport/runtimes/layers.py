@@ -28,7 +28,7 @@ class Layer:
     sx, sy: float32 input and output scales.  zy, lo, hi: output zero point and clamp in the source's code type.
     sw: float32 (C,).  bias: float64 (C,), real values (float32 values) or, with bias_is_integer, codes at sx * sw.
     per_channel: whether the source stored one weight scale per channel.  op: which kernel, where a runtime has several.
-    dtype: the activations' code type.
+    dtype: the activations' code type.  in_float: the source's own runtime computes the layer in float.
     """
 
     sx: np.float32
@@ -42,6 +42,7 @@ class Layer:
     per_channel: bool = True
     op: Literal["conv", "depthwise", "linear"] = "conv"
     dtype: str = "int8"
+    in_float: bool = False
 
 
 def _float_bias(layer: Layer) -> F64Array:
@@ -95,7 +96,13 @@ def qnnpack(layer: Layer) -> Curve:
 
 
 def onnxruntime(layer: Layer) -> Curve:
-    """onnxruntime QLinear*, and TFLite with XNNPACK, Eq. 14: M = (sx sw)/sy, q = RNE(F(acc + bias) * M) + zy."""
+    """onnxruntime QLinear*, and TFLite with XNNPACK, Eq. 14: M = (sx sw)/sy, q = RNE(F(acc + bias) * M) + zy.
+
+    A layer that onnxruntime computes in float sums products of real numbers: the exact value, Eq. 19, is what they are
+    to within float32's own errors.
+    """
+    if layer.in_float:
+        return _exact("exact", layer)
     return _integer_bias_curve("ort", layer, _integer_bias(layer), (layer.sx * layer.sw) / layer.sy)
 
 
