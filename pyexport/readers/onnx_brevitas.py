@@ -136,7 +136,9 @@ def trunc(
 def batch_normalization(context: Context, op: Op, source: Any, gamma: Any, beta: Any, mean: Any, variance: Any) -> Real:
     """Between a layer and its Quant: goes into the layer's weight scales and bias."""
     if not context.qonnx:
-        context.fail(f"a batch normalisation is not supported here; {HINTS[op.kind]}")
+        context.fail(
+            f"operation {op.kind} is not supported here; {HINTS[op.kind]}; with Brevitas, call brevitas.nn.utils.merge_bn, or export QONNX"
+        )
     real, builder, layer = context.real(source), context.builder, context.layer
     parts = [gamma, beta, mean, variance]
     if any(not isinstance(part, np.ndarray) or part.shape != (real.shape[0],) for part in parts):

@@ -80,8 +80,10 @@ def _sources(wrapper: Any, network: Network) -> dict[str, str]:
 def _codes(network: Network, name: str, values: npt.NDArray[np.float32]) -> IntArray:
     """Real values (N, H, W, C) or (N, C) -> codes (N, H, W, C)."""
     tensor = network.tensors[name]
-    steps = values.reshape(-1, *tensor.shape).astype(np.float64) / np.float64(tensor.quant.scale)
-    return np.rint(steps).astype(np.int64) + tensor.quant.zero_point
+    steps = values.reshape(-1, *tensor.shape) / tensor.quant.scale + np.float32(tensor.quant.zero_point)
+    return np.clip(np.rint(steps), *tensor.quant.range).astype(
+        np.int64
+    )  # an output that the file leaves real saturates
 
 
 def _note(network: Network) -> str:
