@@ -84,6 +84,7 @@ class Conv2d(Node):
     """2-D convolution. padding is (top, bottom, left, right); pads hold the input's zero point.
 
     clamp: lowest and highest output code (a fused ReLU raises the lower one to the zero point).
+    in_float: the source's own runtime computes the layer in float, so its value is rounded once, bias included.
     """
 
     weights: Weights
@@ -92,6 +93,7 @@ class Conv2d(Node):
     dilation: tuple[int, int] = (1, 1)
     groups: int = 1
     clamp: tuple[int, int] = (0, 255)
+    in_float: bool = False
 
 
 @dataclass(frozen=True)
@@ -100,7 +102,7 @@ class ConvTranspose2d(Node):
     dilation - top, x * stride + kx * dilation - left).
 
     padding: (top, bottom, left, right), what is cut off the full result; bottom and right may be negative (an output
-    padding), down to 1 - stride. groups, clamp: as in Conv2d.
+    padding), down to 1 - stride. groups, clamp, in_float: as in Conv2d.
     delegated: whether TFLite's delegate XNNPACK takes the layer; TFLite's own kernel rounds otherwise.
     """
 
@@ -111,14 +113,19 @@ class ConvTranspose2d(Node):
     groups: int = 1
     clamp: tuple[int, int] = (0, 255)
     delegated: bool = True
+    in_float: bool = False
 
 
 @dataclass(frozen=True)
 class Linear(Node):
-    """Fully connected layer on the input flattened in H, W, C order; weights.codes has shape (out, H, W, C)."""
+    """Fully connected layer on the input flattened in H, W, C order; weights.codes has shape (out, H, W, C).
+
+    in_float: as in Conv2d.
+    """
 
     weights: Weights
     clamp: tuple[int, int] = (0, 255)
+    in_float: bool = False
 
 
 @dataclass(frozen=True)

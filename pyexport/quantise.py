@@ -131,6 +131,7 @@ def _weighted(
             per_channel=stored.per_channel,
             op=_kernel(node, source),
             delegated=not isinstance(node, ir.ConvTranspose2d) or node.delegated,
+            in_float=node.in_float,
             dtype=source.quant.dtype,
             wide=stored.scale.astype(np.float64),
         ),

@@ -14,19 +14,15 @@ import numpy.typing as npt
 
 from pyexport import ir
 from pyexport.readers.builder import Value
-from pyexport.readers.onnx_file import Op
-from pyexport.readers.onnx_graph import HINTS, QONNX_DOMAINS, Constant, Context, op
+from pyexport.readers.onnx_file import QONNX, Op
+from pyexport.readers.onnx_graph import HINTS, Constant, Context, op
 from pyexport.readers.real import Real
 from pyexport.readers.tensors import Array
 
 TRUNC = {"ROUND": "trunc-round", "HALF_EVEN": "trunc-round", "FLOOR": "trunc-floor"}
 
 
-def qonnx(*names: str) -> Any:
-    return op(*(f"{domain}.{name}" for domain in QONNX_DOMAINS for name in names))
-
-
-@qonnx("Quant", "IntQuant")
+@op(QONNX + "Quant", QONNX + "IntQuant")
 def quant(context: Context, op: Op, source: Any, scale: Any, zero_point: Any, bits: Any) -> Constant | Real:
     rounding = str(op.attributes.get("rounding_mode", "ROUND"))
     if rounding.upper() not in ("ROUND", "HALF_EVEN"):
@@ -104,12 +100,12 @@ def _along(context: Context, source: Array, value: Any, what: str) -> tuple[npt.
     return found.reshape(-1), axes[0]
 
 
-@qonnx("BipolarQuant")
+@op(QONNX + "BipolarQuant")
 def bipolar(context: Context, op: Op, *inputs: Any) -> NoReturn:
     context.fail("BipolarQuant has 1 bit, which is not supported; 2 to 8 bits are")
 
 
-@qonnx("Trunc")
+@op(QONNX + "Trunc")
 def trunc(
     context: Context, op: Op, source: Any, scale: Any, zero_point: Any, bits: Any, out_scale: Any, out_bits: Any = None
 ) -> Real:
@@ -140,7 +136,9 @@ def trunc(
 def batch_normalization(context: Context, op: Op, source: Any, gamma: Any, beta: Any, mean: Any, variance: Any) -> Real:
     """Between a layer and its Quant: goes into the layer's weight scales and bias."""
     if not context.qonnx:
-        context.fail(f"a batch normalisation is not supported here; {HINTS[op.kind]}")
+        context.fail(
+            f"operation {op.kind} is not supported here; {HINTS[op.kind]}; with Brevitas, call brevitas.nn.utils.merge_bn, or export QONNX"
+        )
     real, builder, layer = context.real(source), context.builder, context.layer
     parts = [gamma, beta, mean, variance]
     if any(not isinstance(part, np.ndarray) or part.shape != (real.shape[0],) for part in parts):

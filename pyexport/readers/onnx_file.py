@@ -27,6 +27,9 @@ DTYPES = {
 }  # fmt: skip
 # Types of fewer than 8 bits: bits, and the type that holds their codes here.
 NARROW = {21: (4, np.uint8), 22: (4, np.int8), 25: (2, np.uint8), 26: (2, np.int8)}
+# Domains that QONNX's operations have been given; kinds begin with QONNX for all of them.
+QONNX_DOMAINS = ("qonnx.custom_op.general", "onnx.brevitas", "finn.custom_op.general")
+QONNX = "qonnx."
 EXTERNAL = 1  # TensorProto.data_location
 # onnx.AttributeProto's numbers of the attribute types that operations use here -> the field that holds the value.
 ATTRIBUTES = {1: "f", 2: "i", 3: "s", 4: "t", 6: "floats", 7: "ints"}
@@ -35,7 +38,7 @@ HOW = "save the model as one ONNX file again"
 
 @dataclass(frozen=True)
 class Op:
-    """One operation. kind: its name, with the domain in front unless that is ONNX's own ("com.microsoft.QGemm").
+    """One operation. kind: its name, with the domain in front unless that is ONNX's own: "com.microsoft.QGemm".
 
     inputs, outputs: names of tensors, "" where one is left out. limits: lowest and highest code that it gives, if
     narrower than the codes' type.
@@ -112,6 +115,8 @@ class Model:
 
     def _op(self, node: Any, index: int) -> Op:
         kind = node.op_type if node.domain in ("", "ai.onnx") else f"{node.domain}.{node.op_type}"
+        if node.domain in QONNX_DOMAINS:
+            kind = QONNX + node.op_type
         attributes = {}
         for item in node.attribute:
             if item.type in ATTRIBUTES:

@@ -23,7 +23,7 @@ from pyexport import ir
 from pyexport.errors import IntactError
 from pyexport.readers import onnx_clips
 from pyexport.readers.builder import Builder, Pads, Pair, Value
-from pyexport.readers.onnx_file import Model, Op, Port
+from pyexport.readers.onnx_file import QONNX, Model, Op, Port
 from pyexport.readers.onnx_pairs import merged
 from pyexport.readers.options import Options
 from pyexport.readers.real import Real, RealContext
@@ -31,8 +31,7 @@ from pyexport.readers.tensors import Array, TensorError
 
 TABLE: dict[str, Callable[..., Any]] = {}
 MS = "com.microsoft."
-QONNX = "qonnx"  # the kind of file, its runtime and its rule for real inputs
-QONNX_DOMAINS = ("qonnx.custom_op.general", "onnx.brevitas", "finn.custom_op.general")
+EXECUTOR = "qonnx"  # the kind of file, its runtime and its rule for real inputs
 # Operations that a step before quantising removes -> what to do.
 HINTS = {
     "BatchNormalization": "run onnxruntime's quant_pre_process before quantising: it folds a batch normalisation into "
@@ -86,8 +85,9 @@ class Context(RealContext):
     def __init__(self, builder: Builder, model: Model, batch: int | None) -> None:
         super().__init__(builder)
         self.model, self.batch = model, batch
-        self.qonnx = builder.float_input == QONNX
-        self.match = QONNX if self.qonnx else "ort"
+        self.qonnx = builder.float_input == EXECUTOR
+        self.match = EXECUTOR if self.qonnx else "ort"
+        self.in_float = False  # whether the layer being written has a real result, which onnxruntime computes in float
 
     # --- quantisation ------------------------------------------------------------------------------------------
 
@@ -209,25 +209,28 @@ class Context(RealContext):
 
 def accepted() -> str:
     """The names of every operation that is read."""
-    return "accepted: " + ", ".join(sorted({name.removeprefix(MS) for name in TABLE}))
+    return "accepted: " + ", ".join(sorted({name.removeprefix(MS).removeprefix(QONNX) for name in TABLE}))
 
 
 def read(path: Path, options: Options) -> ir.Graph:
     """The graph of an ONNX file. An input shape, if given, must not contradict the file's own."""
     model = Model(path)
     batch, shape = _input_shape(model.inputs[0], model.file, options)
-    own = any(one.kind.startswith(QONNX_DOMAINS) for one in model.ops)
-    builder = Builder(model.file, shape, QONNX if own else "ort", input_hwc=_is_hwc(model))
+    own = any(one.kind.startswith(QONNX) for one in model.ops)
+    builder = Builder(model.file, shape, EXECUTOR if own else "ort", input_hwc=_is_hwc(model))
     context = Context(builder, model, batch)
     values: dict[str, Any] = {"": None, model.inputs[0].name: Real.of_input(builder.input)}
     for one in onnx_clips.joined(model, merged(model)):
         _run(context, one, values)
     result = values.get(model.outputs[0].name)
-    if isinstance(result, Real):
-        result = context.codes(result) if result.source else context.quantised_output(result, options.output_range)
+    if isinstance(result, Real) and result.source is None:
+        context.in_float = True
+        result = context.quantised_output(result, options.output_range)
+    elif isinstance(result, Real):
+        result = context.codes(result)
     if not isinstance(result, Value):
         raise IntactError(f"{model.file}: its output {model.outputs[0].name!r} is no result of a layer")
-    return builder.finish(result, path.stem, QONNX if own else "onnx", context.match)
+    return builder.finish(result, path.stem, EXECUTOR if own else "onnx", context.match)
 
 
 def _input_shape(port: Port, file: str, options: Options) -> tuple[int | None, tuple[int, ...]]:

@@ -33,15 +33,20 @@ def weights_of(
         context.fail(f"its weights have scales along axis {constant.axis}; one for each of {out} outputs is accepted")
     scale = np.ascontiguousarray(np.broadcast_to(constant.scale, out))
     zero = np.ascontiguousarray(np.broadcast_to(constant.zero_point, out), np.int32)
-    kept, whole = None, True
-    if bias is not None:
-        step = source.scale * scale
-        kept, whole = _real_bias(context, step, bias, out) if context.qonnx else (_bias(context, step, bias, out), True)
-    return ir.Weights(codes, scale, zero, kept, whole, constant.axis is not None)
+    step = source.scale * scale
+    if context.qonnx:
+        values, whole = (None, False) if bias is None else _executor_bias(context, step, bias, out)
+        return ir.Weights(codes, scale, zero, values, whole, constant.axis is not None)
+    real = context.in_float and isinstance(bias, np.ndarray)
+    values = None if bias is None else _bias(context, step, bias, out, real)
+    return ir.Weights(codes, scale, zero, values, not real, constant.axis is not None)
 
 
-def _bias(context: Context, step: Array, bias: Any, out: int) -> Array:
-    """int32 codes at the scale input scale * weight scale; a float bias is quantised as onnxruntime does itself."""
+def _bias(context: Context, step: Array, bias: Any, out: int, real: bool) -> Array:
+    """int32 codes at the scale input scale * weight scale; a float bias is quantised as onnxruntime does itself.
+
+    real: keep a float bias as it is.
+    """
     if isinstance(bias, Constant):
         if bias.codes.dtype != np.int32 or bias.codes.shape != (out,) or bias.zero_point.any():
             context.fail(f"its bias is no {out} int32 codes with zero point 0")
@@ -52,13 +57,15 @@ def _bias(context: Context, step: Array, bias: Any, out: int) -> Array:
         return bias.codes.astype(np.float64)
     if not isinstance(bias, np.ndarray) or bias.dtype != np.float32 or bias.size != out:
         context.fail(f"its bias is no constant of {out} values")
+    if real:
+        return bias.reshape(out).astype(np.float64)
     codes = np.rint(bias.reshape(out) / step).astype(np.float64)
     if not np.isfinite(codes).all():
         context.fail("a bias is not a finite number of accumulator steps; re-calibrate the model")
     return codes
 
 
-def _real_bias(context: Context, step: Array, bias: Any, out: int) -> tuple[Array, bool]:
+def _executor_bias(context: Context, step: Array, bias: Any, out: int) -> tuple[Array, bool]:
     """QONNX: codes and True where the bias has the scale input scale * weight scale, else real values and False."""
     real = bias.real if isinstance(bias, Constant) else bias
     if not isinstance(real, np.ndarray) or real.dtype != np.float32 or real.size != out or not np.isfinite(real).all():
@@ -74,20 +81,28 @@ def conv(context: Context, op: Op, source: Any, weight: Any, bias: Any = None) -
     if not isinstance(weight, Constant) or weight.codes.ndim != 4:
         context.fail("its weights are no quantised (out, in, kh, kw) constant; two spatial axes are accepted")
     hwc = builder.map_of(layer, value)
-    weights = weights_of(
-        context, builder.tensors[value.tensor].quant, weight, 0, lambda codes: codes.transpose(0, 2, 3, 1), bias
-    )
-    kernel = (weights.codes.shape[1], weights.codes.shape[2])
+    out, _, *kernel_shape = weight.codes.shape
+    kernel = (kernel_shape[0], kernel_shape[1])
     stride, dilation = context.pair(op, "strides"), context.pair(op, "dilations")
     pads = context.pads(op, (hwc[0], hwc[1]), kernel, stride, dilation)
     groups = context.integers([op.attributes.get("group", 1)], "group")[0]
     size = builder.windows(layer, hwc, kernel, stride, pads, dilation)
 
     def emit(quant: ir.Quant, relu: bool) -> Value:
-        value_ = builder.conv(layer, value, weights, stride, pads, dilation, groups, quant, relu)
-        return replace(value_, channels_last=False)
+        source_quant = builder.tensors[value.tensor].quant
+        weights = weights_of(context, source_quant, weight, 0, lambda codes: codes.transpose(0, 2, 3, 1), bias)
+        result = builder.conv(layer, value, weights, stride, pads, dilation, groups, quant, relu)
+        _mark(context)
+        return replace(result, channels_last=False)
 
-    return Real(emit, (len(weights.codes), *size))
+    return Real(emit, (out, *size))
+
+
+def _mark(context: Context) -> None:
+    """The layer just written is one that onnxruntime computes in float, if that is so."""
+    node = context.builder.nodes[-1]
+    assert isinstance(node, (ir.Conv2d, ir.Linear))
+    context.builder.nodes[-1] = replace(node, in_float=context.in_float)
 
 
 @op("ConvTranspose")
@@ -119,8 +134,9 @@ def conv_transpose(context: Context, op: Op, source: Any, weight: Any, bias: Any
     def emit(quant: ir.Quant, relu: bool) -> Value:
         name = builder.unique(layer)
         node = ir.ConvTranspose2d(
-            name, (value.tensor,), name, weights, stride, pads, dilation, groups, builder.clamp_of(quant, relu)
-        )
+            name, (value.tensor,), name, weights, stride, pads, dilation, groups, builder.clamp_of(quant, relu),
+            in_float=True,  # onnxruntime has no integer kernel for it
+        )  # fmt: skip
         builder.add(node, (*size, len(weights.codes)), quant)
         return Value(name, (len(weights.codes), *size), False, True)
 
@@ -132,19 +148,18 @@ def linear(context: Context, source: Any, weight: Any, transposed: bool, bias: A
     layer, value, builder = context.layer, context.codes(source), context.builder
     if not isinstance(weight, Constant) or weight.codes.ndim != 2:
         context.fail("multiplies by something else than a quantised constant matrix")
-    weights = weights_of(
-        context,
-        builder.tensors[value.tensor].quant,
-        weight,
-        0 if transposed else 1,
-        lambda codes: (codes if transposed else codes.T)[:, None, None, :],
-        bias,
-    )
+    axis = 0 if transposed else 1
 
     def emit(quant: ir.Quant, relu: bool) -> Value:
-        return builder.linear(layer, value, weights, quant, relu)
+        source_quant = builder.tensors[value.tensor].quant
+        weights = weights_of(
+            context, source_quant, weight, axis, lambda codes: np.moveaxis(codes, axis, 0)[:, None, None, :], bias
+        )
+        result = builder.linear(layer, value, weights, quant, relu)
+        _mark(context)
+        return result
 
-    return Real(emit, (len(weights.codes),))
+    return Real(emit, (weight.codes.shape[axis],))
 
 
 @op("Gemm")

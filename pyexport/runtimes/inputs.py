@@ -1,4 +1,4 @@
-"""Real inputs to codes, as the runtimes round them (Eq. 31 to 33, 44, 45)."""
+"""Real inputs to codes, as the runtimes round them (Eq. 31 to 33, 44, 60)."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def quantise_input(
     """float32 array of any shape -> int64 codes of the same shape, in dtype's range or `limits`; infinities saturate.
 
     torch: RNE(fma(x, 1/s, z)) (Eq. 31).  ort: RNE(x / s) + z (Eq. 32).  pt2e: RNE(x * (1/s)) + z (Eq. 33).
-    tflite-ref: x / s rounded half away from zero, + z (Eq. 44).  qonnx: RNE((x / s) + z) (Eq. 45).
+    tflite-ref: x / s rounded half away from zero, + z (Eq. 44).  qonnx: RNE((x / s) + z) (Eq. 60).
     tfmot: fake_quant_with_min_max_vars, all in float32: with n = low - z, floor((clamp(x, n s, (high - z) s) - n s) / s
     + n + 1/2) + z.  dorefa, in float64: clamp(0.1 x, 0, 1) / (1 / A), half away, A the top code, 10 / s.
     iao, in float64: x / s + z, half away.

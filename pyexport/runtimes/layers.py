@@ -30,6 +30,7 @@ class Layer:
     per_channel: whether the source stored one weight scale per channel.  op: which kernel, where a runtime has several.
     delegated: whether TFLite's delegate takes the layer (ir.ConvTranspose2d).
     dtype: the activations' code type.  wide: float64 (C,): sw as exact as the source has it, for the exact runtimes.
+    in_float: the source's own runtime computes the layer in float.
     """
 
     sx: np.float32
@@ -45,6 +46,7 @@ class Layer:
     delegated: bool = True
     dtype: str = "int8"
     wide: F64Array | None = None
+    in_float: bool = False
 
 
 def _float_bias(layer: Layer) -> F64Array:
@@ -98,7 +100,13 @@ def qnnpack(layer: Layer) -> Curve:
 
 
 def onnxruntime(layer: Layer) -> Curve:
-    """onnxruntime QLinear*, and TFLite with XNNPACK, Eq. 14: M = (sx sw)/sy, q = RNE(F(acc + bias) * M) + zy."""
+    """onnxruntime QLinear*, and TFLite with XNNPACK, Eq. 14: M = (sx sw)/sy, q = RNE(F(acc + bias) * M) + zy.
+
+    A layer that onnxruntime computes in float sums products of real numbers: the exact value, Eq. 19, is what they are
+    to within float32's own errors.
+    """
+    if layer.in_float:
+        return _exact("exact", layer)
     return _integer_bias_curve("ort", layer, _integer_bias(layer), (layer.sx * layer.sw) / layer.sy)
 
 
@@ -226,7 +234,7 @@ def exact_away(layer: Layer) -> Curve:
 
 
 def qonnx(layer: Layer) -> Curve:
-    """QONNX's executor, Eq. 45: RNE(v/sy + zy), v the exact sum rounded to float32."""
+    """QONNX's executor, Eq. 60: RNE(v/sy + zy), v the exact sum rounded to float32."""
     product = np.float64(layer.sx) * layer.sw.astype(np.float64)  # 24 bits times 24: exact
     bias, none = np.zeros(layer.sw.size) if layer.bias is None else layer.bias, np.zeros(layer.sw.size)
     whole, real = (bias, none) if layer.bias_is_integer else (none, bias)

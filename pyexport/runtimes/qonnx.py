@@ -1,4 +1,4 @@
-"""The arithmetic of QONNX's own executor: every operation in float32, and `Quant` nodes that round to codes (Eq. 45).
+"""The arithmetic of QONNX's own executor: every operation in float32, and `Quant` nodes that round to codes (Eq. 60).
 
     Quant: RNE((x / s) + z), the division and the sum in float32, clamped
 
@@ -61,7 +61,7 @@ def mean_curve(divisor: int, channels: int, source: Quant, out: Quant, limits: t
 def trunc_curve(
     arithmetic: str, divisor: int, channels: int, source: Quant, out: Quant, limits: tuple[int, int]
 ) -> Curve:
-    """A `Trunc` node behind an average: the sum of codes, an integer, over a power of two, rounded (Eq. 46)."""
+    """A `Trunc` node behind an average: the sum of codes, an integer, over a power of two, rounded (Eq. 61)."""
     shift = round(np.log2(np.float64(out.scale) * divisor / np.float64(source.scale)))
     rounding = TRUNC[arithmetic]
 

@@ -80,20 +80,22 @@ def _sources(wrapper: Any, network: Network) -> dict[str, str]:
 def _codes(network: Network, name: str, values: npt.NDArray[np.float32]) -> IntArray:
     """Real values (N, H, W, C) or (N, C) -> codes (N, H, W, C)."""
     tensor = network.tensors[name]
-    steps = values.reshape(-1, *tensor.shape).astype(np.float64) / np.float64(tensor.quant.scale)
-    return np.rint(steps).astype(np.int64) + tensor.quant.zero_point
+    steps = values.reshape(-1, *tensor.shape) / tensor.quant.scale + np.float32(tensor.quant.zero_point)
+    return np.clip(np.rint(steps), *tensor.quant.range).astype(
+        np.int64
+    )  # an output that the file leaves real saturates
 
 
 def _note(network: Network) -> str:
     """What float32 does to this network's sums."""
-    scales = [np.atleast_1d(tensor.quant.scale) for tensor in network.tensors.values()]
-    weighted = [layer for layer in network.layers if layer.weights is not None]
-    scales += [np.atleast_1d(layer.facts["weight_scales"]) for layer in weighted]
-    powers = all((np.frexp(scale)[0] == 0.5).all() for scale in scales)
-    bounds = [layer.facts[key] for layer in weighted for key in ("acc_lo", "acc_hi")]
-    if powers and all(np.abs(bound).max() < 1 << 23 for bound in bounds):
+    facts: list[Any] = [layer.facts for layer in network.layers if layer.weights is not None]
+    scales = [np.asarray(tensor.quant.scale) for tensor in network.tensors.values()]
+    scales += [fact["weight_scales"] for fact in facts]
+    bounds = [np.abs(fact[key]).max() for fact in facts for key in ("acc_lo", "acc_hi")]
+    whole = all(fact["bias"] is None or fact["bias_is_integer"] for fact in facts)
+    if all((np.frexp(scale)[0] == 0.5).all() for scale in scales) and whole and max(bounds, default=0) < 1 << 23:
         return "all scales are powers of two: qonnx's float32 sums are exact, so every code must be equal"
     return (
-        "qonnx adds float32 products of scales that are no powers of two: where a sum lies within their rounding "
-        "errors of a tie, its code may differ by one, and with it what later layers make of it"
+        "qonnx adds float32 products of scales and biases that are no powers of two: where a sum lies within their "
+        "rounding errors of a tie, its code may differ by one, and with it what later layers make of it"
     )
