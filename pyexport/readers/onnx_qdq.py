@@ -221,8 +221,11 @@ def _average(
     builder, layer = context.builder, context.layer
     hwc = builder.map_of(layer, value)
     size = builder.windows(layer, hwc, kernel, stride, pads, (1, 1))
+    step = builder.tensors[value.tensor].quant.scale
 
     def emit(quant: ir.Quant, relu: bool) -> Value:
+        if arithmetic != "ort-global" and kernel[0] * kernel[1] % 2 == 0 and np.frexp(step)[0] != 0.5:
+            builder.notes.append(f"layer {layer!r}: onnxruntime averages in float; its ties may fall to either side")
         result = builder.avg_pool(layer, value, kernel, stride, pads, include_pad, None, arithmetic, quant)
         return builder.clamp(layer, result, 0.0, None) if relu else result
 
