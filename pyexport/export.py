@@ -248,7 +248,7 @@ def verified(exported: Exported, model: str, codes: npt.NDArray[np.int64] | None
 def main(argv: list[str] | None = None) -> int:
     """The command. Exit status 0, or 1 after one line on stderr."""
     parser = Parser(prog="export.py", description="Export a quantised model to INTACT's memory images.")
-    parser.add_argument("model", metavar="MODEL", help="TorchScript archive, torchao PT2E .pt2 or .tflite")
+    parser.add_argument("model", metavar="MODEL", help="TorchScript archive, torchao PT2E .pt2, .tflite or ONNX")
     parser.add_argument("-o", "--out", metavar="DIR", help="where to write (default build/<model's file name>)")
     parser.add_argument("--inputs", metavar="FILE", help=".npy or .npz inputs [N, ...]: the input's shape, an example")
     parser.add_argument(

@@ -216,3 +216,55 @@ def test_a_layer_in_float_keeps_its_bias(tmp_path: Path) -> None:
     network = quantise.quantise(graph)
     codes = verify.golden_tensors(network, np.zeros((1, 4), np.int64))[network.output.tensor].ravel()
     assert (codes - quant.zero_point).tolist() == [33, -33]  # a third in steps of 0.01
+
+
+@pytest.mark.parametrize(("clip", "zero", "scale"), [("Relu", -128, 0.05), ("Clip", -128, 0.0235), ("Relu", 0, 0.05)])
+def test_clips_behind_a_convolution(clip: str, zero: int, scale: float, tmp_path: Path) -> None:
+    """A float bias, which onnxruntime rounds. A ReLU that saturation does not imply leaves the convolution in float."""
+    rng = np.random.default_rng(3)
+    model = Model(("batch", 8, 6, 6))
+    model.pair("x", model.scale("in", 0.0321, 3))
+    model.constant("b", rng.standard_normal(16).astype(np.float32))
+    weights = model.weights("w", rng.integers(-127, 128, (16, 8, 3, 3)), rng.uniform(0.002, 0.01, 16))
+    model.op("Conv", f"x_d {weights} b", "y")
+    model.constant("low", np.float32(0))
+    model.constant("high", np.float32(6))
+    model.op(clip, "y low high" if clip == "Clip" else "y", "r")
+    result = onnx_nets.verified(model.save(tmp_path, model.pair("r", model.scale("y", scale, zero))), 200)
+    if zero == 0:
+        assert "1 FusedConv" in result.notes[0] and result.output.differing <= 4 and result.output.largest <= 1
+    else:
+        assert result.output.compared == 51_200 and not result.output.differing and not result.notes
+
+
+@pytest.mark.parametrize("groups", [1, 2])
+def test_transposed_convolution(groups: int, tmp_path: Path) -> None:
+    """What the graph says, evaluated as ir.ConvTranspose2d defines it, is what onnxruntime computes."""
+    rng = np.random.default_rng(groups)
+    model = Model(("batch", 4, 3, 5))
+    model.pair("x", model.scale("in", 0.0321, 3))
+    model.constant("w", rng.integers(-127, 128, (4, 6 // groups, 3, 2)).astype(np.int8))
+    model.constant("ws", np.float32(0.004))
+    model.constant("wz", np.int8(0))
+    model.op("DequantizeLinear", "w ws wz", "wd")
+    attributes: dict[str, Any] = {"strides": [2, 3], "pads": [1, 0, 0, 1], "output_padding": [1, 0], "group": groups}
+    model.op("ConvTranspose", "x_d wd", "y", **attributes)
+    path = model.save(tmp_path, model.pair("y", model.scale("y", 0.05, -5)))
+    graph = readers.read(path)
+    (node,) = graph.nodes
+    assert isinstance(node, ir.ConvTranspose2d) and node.padding == (1, -1, 0, 1) and node.groups == groups
+    codes = rng.integers(-128, 128, (8, 4, 3, 5))
+    real = ((codes - 3) * np.float32(0.0321)).astype(np.float32)
+    session = pytest.importorskip("onnxruntime").InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    expected = graph.output.to_hwc(np.rint(session.run(None, {"x": real})[0] / np.float32(0.05)).astype(np.int64) - 5)
+    weights = node.weights.codes.astype(np.int64)
+    full = np.zeros((8, 2 * 2 + 3 + 1, 3 * 4 + 2, 6), np.int64)
+    for out in range(6):
+        first = out // (6 // groups) * (4 // groups)
+        for y, x, ky, kx in np.ndindex(3, 5, 3, 2):
+            taps = codes[:, first : first + 4 // groups, y, x] - 3
+            full[:, 2 * y + ky, 3 * x + kx, out] += taps @ weights[out, ky, kx]
+    total = full[:, 1:, :-1]
+    scale = np.float32(0.0321) * np.float32(0.004) / np.float32(0.05)
+    ours = np.clip(np.rint(total.astype(np.float32) * scale) - 5, -128, 127).astype(np.int64)
+    assert ours.shape == expected.shape and np.count_nonzero(ours != expected) <= 1

@@ -24,7 +24,8 @@ def quantize(context: Context, op: Op, source: Any, scale: Any, zero_point: Any 
         context.fail("quantises in blocks; one scale, or one for each channel is accepted")
     if isinstance(source, np.ndarray):
         return _quantised_constant(context, op, source, scale, zero_point)
-    return context.quantise(context.real(source), context.quant(scale, zero_point))
+    dtype = {2: "uint8", 3: "int8"}.get(op.attributes.get("output_dtype", 0))  # where there is no zero point
+    return context.quantise(context.real(source), context.quant(scale, zero_point, dtype))
 
 
 def _quantised_constant(context: Context, op: Op, source: Any, scale: Any, zero_point: Any) -> Any:
