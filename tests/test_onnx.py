@@ -14,7 +14,9 @@ from tests.onnx_writer import Model
 torch = pytest.importorskip("torch", reason="torch writes the models that these tests read")
 pytest.importorskip("onnxruntime", reason="onnxruntime quantises the models and is what they are compared with")
 
-from tests import onnx_nets  # noqa: E402
+from pyexport.hwconfig import HwConfig  # noqa: E402
+from sim.runner import simulator_missing  # noqa: E402
+from tests import onnx_nets, rtl_network  # noqa: E402
 from tests.onnx_nets import FORMATS, NETS, TYPES  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -167,3 +169,102 @@ def test_every_channel_is_proved(power_of_two: bool, tmp_path: Path) -> None:
     path = model.save(tmp_path, model.pair("a", model.scale("a", 0.0625 if power_of_two else 0.061, -7)))
     (layer,) = quantise.quantise(readers.read(path)).layers
     assert not sum(values.size for values in layer.differing)
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_on_the_verilog(prepared: dict[str, Path], form: str, tmp_path: Path) -> None:
+    """Sum, concatenation with a change of scale, sigmoid, leaky ReLU, global pool: every layer's codes and cycles."""
+    if reason := simulator_missing("verilator"):
+        pytest.skip(reason)
+    path = tmp_path / "net.onnx"
+    onnx_nets.quantize_static(prepared["residual"], NETS["residual"][1], path, form)
+    graph = readers.read(path)
+    assert {"Add", "Concat", "AvgPool2d", "Lookup"} <= {type(node).__name__ for node in graph.nodes}
+    config = HwConfig(4, 4, 4, act_depth=2048, wgt_depth=1024, prm_depth=128, prg_depth=512, layers=16, tables=4)
+    ready = rtl_network.prepare(graph, config, 3, fixed_depths=True)
+    count = rtl_network.assert_equal(ready, rtl_network.simulated("verilator", ready, "onnx_hardware"))
+    print(f"{count} codes")
+
+
+@pytest.mark.parametrize(
+    "kind", ["X86InductorQuantizer", "XNNPACKQuantizer, per channel", "XNNPACKQuantizer, per tensor"]
+)
+def test_torchao_exported_to_onnx(kind: str, tmp_path: Path) -> None:
+    """Float biases, which onnxruntime quantises; the last layer of X86InductorQuantizer, which it computes in float."""
+    pytest.importorskip("torchao.quantization.pt2e", reason="torchao quantises the models that this test reads")
+    pytest.importorskip("onnxscript", reason="torch.onnx.export(dynamo=True) needs it")
+    path = onnx_nets.torchao(kind, tmp_path / "net.onnx")
+    result = onnx_nets.verified(path, 100)
+    *inner, output = result.tensors
+    assert sum(tensor.compared for tensor in inner) > 500_000 and not any(tensor.differing for tensor in inner)
+    if kind.startswith("X86"):
+        assert output.differing <= 2 and "1 Gemm" in result.notes[0]
+    else:
+        assert not output.differing and not result.notes
+
+
+def test_a_layer_in_float_keeps_its_bias(tmp_path: Path) -> None:
+    """A bias of a third of an accumulator step counts where nothing rounds it."""
+    model = Model(("batch", 4))
+    model.pair("x", model.scale("in", 1.0, 0))
+    model.constant("b", np.array([1 / 3, -1 / 3], np.float32))
+    model.op("Gemm", f"x_d {model.weights('w', np.eye(2, 4), 1.0)} b", "y", transB=1)
+    graph = readers.read(model.save(tmp_path, "y"), output_range=(-1.275, 1.275))
+    (node,) = graph.nodes
+    assert isinstance(node, ir.Linear) and node.in_float and not node.weights.bias_is_integer
+    quant = graph.tensors[graph.output.tensor].quant
+    network = quantise.quantise(graph)
+    codes = verify.golden_tensors(network, np.zeros((1, 4), np.int64))[network.output.tensor].ravel()
+    assert (codes - quant.zero_point).tolist() == [33, -33]  # a third in steps of 0.01
+
+
+@pytest.mark.parametrize(("clip", "zero", "scale"), [("Relu", -128, 0.05), ("Clip", -128, 0.0235), ("Relu", 0, 0.05)])
+def test_clips_behind_a_convolution(clip: str, zero: int, scale: float, tmp_path: Path) -> None:
+    """A float bias, which onnxruntime rounds. A ReLU that saturation does not imply leaves the convolution in float."""
+    rng = np.random.default_rng(3)
+    model = Model(("batch", 8, 6, 6))
+    model.pair("x", model.scale("in", 0.0321, 3))
+    model.constant("b", rng.standard_normal(16).astype(np.float32))
+    weights = model.weights("w", rng.integers(-127, 128, (16, 8, 3, 3)), rng.uniform(0.002, 0.01, 16))
+    model.op("Conv", f"x_d {weights} b", "y")
+    model.constant("low", np.float32(0))
+    model.constant("high", np.float32(6))
+    model.op(clip, "y low high" if clip == "Clip" else "y", "r")
+    result = onnx_nets.verified(model.save(tmp_path, model.pair("r", model.scale("y", scale, zero))), 200)
+    if zero == 0:
+        assert "1 FusedConv" in result.notes[0] and result.output.differing <= 4 and result.output.largest <= 1
+    else:
+        assert result.output.compared == 51_200 and not result.output.differing and not result.notes
+
+
+@pytest.mark.parametrize("groups", [1, 2])
+def test_transposed_convolution(groups: int, tmp_path: Path) -> None:
+    """What the graph says, evaluated as ir.ConvTranspose2d defines it, is what onnxruntime computes."""
+    rng = np.random.default_rng(groups)
+    model = Model(("batch", 4, 3, 5))
+    model.pair("x", model.scale("in", 0.0321, 3))
+    model.constant("w", rng.integers(-127, 128, (4, 6 // groups, 3, 2)).astype(np.int8))
+    model.constant("ws", np.float32(0.004))
+    model.constant("wz", np.int8(0))
+    model.op("DequantizeLinear", "w ws wz", "wd")
+    attributes: dict[str, Any] = {"strides": [2, 3], "pads": [1, 0, 0, 1], "output_padding": [1, 0], "group": groups}
+    model.op("ConvTranspose", "x_d wd", "y", **attributes)
+    path = model.save(tmp_path, model.pair("y", model.scale("y", 0.05, -5)))
+    graph = readers.read(path)
+    (node,) = graph.nodes
+    assert isinstance(node, ir.ConvTranspose2d) and node.padding == (1, -1, 0, 1) and node.groups == groups
+    codes = rng.integers(-128, 128, (8, 4, 3, 5))
+    real = ((codes - 3) * np.float32(0.0321)).astype(np.float32)
+    session = pytest.importorskip("onnxruntime").InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    expected = graph.output.to_hwc(np.rint(session.run(None, {"x": real})[0] / np.float32(0.05)).astype(np.int64) - 5)
+    weights = node.weights.codes.astype(np.int64)
+    full = np.zeros((8, 2 * 2 + 3 + 1, 3 * 4 + 2, 6), np.int64)
+    for out in range(6):
+        first = out // (6 // groups) * (4 // groups)
+        for y, x, ky, kx in np.ndindex(3, 5, 3, 2):
+            taps = codes[:, first : first + 4 // groups, y, x] - 3
+            full[:, 2 * y + ky, 3 * x + kx, out] += taps @ weights[out, ky, kx]
+    total = full[:, 1:, :-1]
+    scale = np.float32(0.0321) * np.float32(0.004) / np.float32(0.05)
+    ours = np.clip(np.rint(total.astype(np.float32) * scale) - 5, -128, 127).astype(np.int64)
+    assert ours.shape == expected.shape and np.count_nonzero(ours != expected) <= 1
