@@ -83,7 +83,7 @@ class Tensors:
         if name == "_rebuild_tensor_v2":
             return self._tensor(*self._arguments(record, 4))
         if name == "_rebuild_qtensor":
-            return self._qtensor(*self._arguments(record, 5), left)
+            return self._qtensor(left, *self._arguments(record, 5))
         (first,) = self._arguments(record, 1)
         if isinstance(first, (list, tuple)):
             return [self._decode(item, left) for item in first]
@@ -106,7 +106,7 @@ class Tensors:
             raise TensorError("a tensor without a shape; the file is damaged")
         return strided(self._storage(storage), offset, shape, strides)
 
-    def _qtensor(self, storage: Any, offset: Any, shape: Any, strides: Any, quantizer: Any, left: list[int]) -> QTensor:
+    def _qtensor(self, left: list[int], storage: Any, offset: Any, shape: Any, strides: Any, quantizer: Any) -> QTensor:
         codes = self._tensor(storage, offset, shape, strides)
         kind = quantizer[0] if isinstance(quantizer, tuple) and len(quantizer) >= 3 else None
         scheme = kind.name if isinstance(kind, Global) else ""
