@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch", reason="torch writes the models that these tests read")
+pytest.importorskip("sklearn", reason="the demo models' script imports scikit-learn's digits")
 
 from torch import nn  # noqa: E402
 from torch.ao import quantization as tq  # noqa: E402
