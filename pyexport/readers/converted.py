@@ -173,7 +173,8 @@ class _Converter:
         """FX names the scales of functions PLACE_scale_0, PLACE_scale_1, ... in the order of the calls. PLACE is the
         module whose forward calls the function, or the ReLU module behind a sum.
         """
-        steps = list(self.model.steps)
+        steps = self.model.steps
+        changed: dict[int, list[Step]] = {}
         places: dict[str, list[tuple[int, Step | None]]] = {}
         for index, step in enumerate(steps):
             if quantised_name(step) is not None:
@@ -194,28 +195,35 @@ class _Converter:
                 names = {"scale": f"{prefix}scale_{number}", "zero_point": f"{prefix}zero_point_{number}"}
                 self.used |= set(names.values())
                 self.fused |= {relu.name} if relu else set()
-                steps[index] = quantised_call(steps[index], relu is not None, **self.state.take(names))
-        return steps
+                changed[index] = quantised_calls(steps[index], relu is not None, **self.state.take(names))
+        return [new for index, step in enumerate(steps) for new in changed.get(index, [step])]
 
 
 def quantised_name(step: Step) -> str | None:
     """The quantised operation, with a scale of its own, that FX makes of a function; None for any other step."""
     name = step.target.rpartition(".")[2]
-    if step.kind != "function" or (step.target in ADDS and not all(isinstance(arg, Ref) for arg in step.args)):
+    if step.kind == "method" and step.target == "flatten":
+        return "flatten"
+    if step.kind != "function":
         return None
     if step.target in ADDS:
-        return "add"
+        return "add" if not step.kwargs and all(isinstance(arg, Ref) for arg in step.args) else None
     return name if step.target.startswith("torch.nn.functional.") and name in WITH_SCALE else None
 
 
-def quantised_call(step: Step, relu: bool, scale: Any, zero_point: Any) -> Step:
-    """The call that FX makes of a function. relu: with the ReLU behind a sum."""
+def quantised_calls(step: Step, relu: bool, scale: Any, zero_point: Any) -> list[Step]:
+    """The calls that FX makes of a function. relu: with the ReLU behind a sum."""
+    if step.kind == "method":  # x.flatten(1), unlike torch.flatten(x, 1), works on real numbers
+        real = Step(f"{step.name} real", "method", "dequantize", step.args[:1])
+        flat = replace(step, name=f"{step.name} flat", args=(Ref(real.name), *step.args[1:]))
+        codes = (Ref(flat.name), scale, zero_point, "torch.quint8")
+        return [real, flat, Step(step.name, "function", "torch.quantize_per_tensor", codes)]
     name = f"{quantised_name(step)}{'_relu' if relu else ''}"
     if step.target in ADDS:
-        return replace(step, target=f"torch.ops.quantized.{name}", args=(*step.args, scale, zero_point), kwargs={})
+        return [replace(step, target=f"torch.ops.quantized.{name}", args=(*step.args, scale, zero_point), kwargs={})]
     kwargs = {key: value for key, value in step.kwargs.items() if key != "inplace" or name == "leaky_relu"}
     kwargs |= {"output_scale": scale, "output_zero_point": zero_point}
-    return replace(step, target=f"torch.ops.quantized.{name}", kwargs=kwargs)
+    return [replace(step, target=f"torch.ops.quantized.{name}", kwargs=kwargs)]
 
 
 def _renamed(value: Any, names: Mapping[str, str]) -> Any:
