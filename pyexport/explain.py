@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import numpy.typing as npt
 
@@ -64,7 +66,7 @@ def explain(network: Network, name: str, inputs: npt.NDArray[np.int64] | None) -
     lines.append(f"Output (h, w, c) = ({y}, {x}, {channel}).")
     lines.append("")
     if layer.weights is not None:
-        lines += _weights(layer, source, target, channel)
+        lines += _weights(layer, source, target, (y, x, channel))
     if layer.operands:
         lines += _side_by_side(layer, network, (y, x, channel), int(acc[y, x, channel]))
         return "\n".join(lines)
@@ -147,7 +149,8 @@ def _quant(tensor: QTensor) -> str:
     return text
 
 
-def _weights(layer: QLayer, source: QTensor, target: QTensor, channel: int) -> list[str]:
+def _weights(layer: QLayer, source: QTensor, target: QTensor, place: tuple[int, int, int]) -> list[str]:
+    y, x, channel = place
     scales = np.asarray(layer.facts["weight_scales"])
     zeros = np.asarray(layer.facts["weight_zero_points"])
     codes = np.asarray(layer.facts["weight_codes"])
@@ -184,14 +187,29 @@ def _weights(layer: QLayer, source: QTensor, target: QTensor, channel: int) -> l
         f"Multiplier: M = s_in*s_w/s_out = {step:.9g} / {s_out:.9g} = {step / s_out:.9g}; "
         f"m / 2^s = {rq.m[channel]} / 2^{rq.s[channel]} = {rq.m[channel] / 2.0 ** rq.s[channel]:.9g}"
     )
-    folded = int(layer.weights[channel].astype(np.int64).sum()) if layer.weights is not None else 0
+    assert layer.weights is not None
+    folded = sum(int(layer.weights[channel, ky, kx].sum(dtype=np.int64)) for ky, kx, _, _ in _window(layer, y, x))
+    taps = "w" if not layer.transposed else "w of the taps that meet here"
     lines.append(
         f"Zero points: the array sums x*w; the input's zero point is taken off once, in the bias: "
-        f"{rq.bias[channel]} - ({source.zero_point}) * sum of w ({folded}) = "
+        f"{rq.bias[channel]} - ({source.zero_point}) * sum of {taps} ({folded}) = "
         f"{rq.bias[channel] - source.zero_point * folded} is what the parameter memory holds."
     )
     lines.append("")
     return lines
+
+
+def _window(layer: QLayer, y: int, x: int) -> Iterator[tuple[int, int, int, int]]:
+    """(ky, kx, y, x) of each tap that an output pixel sees, on the input map or beyond it."""
+    (top, _, left, _), stride, dilation = layer.padding, layer.stride, layer.dilation
+    for ky, kx in np.ndindex(*layer.kernel):
+        if layer.transposed:
+            row, no_row = divmod(y + top - ky * dilation[0], stride[0])
+            column, no_column = divmod(x + left - kx * dilation[1], stride[1])
+            if not no_row and not no_column:
+                yield ky, kx, row, column
+        else:
+            yield ky, kx, y * stride[0] - top + ky * dilation[0], x * stride[1] - left + kx * dilation[1]
 
 
 def _taps(
@@ -201,16 +219,13 @@ def _taps(
     y, x, channel = place
     per_in, per_out = source.shape[2] // layer.groups, layer.requant.m.size // layer.groups
     terms = []
-    for ky in range(layer.kernel[0]):
-        for kx in range(layer.kernel[1]):
-            row = y * layer.stride[0] - layer.padding[0] + ky * layer.dilation[0]
-            column = x * layer.stride[1] - layer.padding[2] + kx * layer.dilation[1]
-            if not (0 <= row < source.shape[0] and 0 <= column < source.shape[1]):
-                continue
-            for c in range(per_in):
-                code = int(codes[row, column, channel // per_out * per_in + c])
-                weight = 1 if layer.weights is None else int(layer.weights[channel, ky, kx, c])
-                terms.append((code - source.shift, weight, (code - source.zero_point) * weight))
+    for ky, kx, row, column in _window(layer, y, x):
+        if not (0 <= row < source.shape[0] and 0 <= column < source.shape[1]):
+            continue
+        for c in range(per_in):
+            code = int(codes[row, column, channel // per_out * per_in + c])
+            weight = 1 if layer.weights is None else int(layer.weights[channel, ky, kx, c])
+            terms.append((code - source.shift, weight, (code - source.zero_point) * weight))
     zero = source.zero_point - source.shift
     terms.sort(key=lambda term: -abs(term[2]))
     lines = [

@@ -101,6 +101,7 @@ class ConvTranspose2d(Node):
 
     padding: (top, bottom, left, right), what is cut off the full result; bottom and right may be negative (an output
     padding), down to 1 - stride. groups, clamp: as in Conv2d.
+    delegated: whether TFLite's delegate XNNPACK takes the layer; TFLite's own kernel rounds otherwise.
     """
 
     weights: Weights
@@ -109,6 +110,7 @@ class ConvTranspose2d(Node):
     dilation: tuple[int, int] = (1, 1)
     groups: int = 1
     clamp: tuple[int, int] = (0, 255)
+    delegated: bool = True
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from pyexport.lower_concat import Emitted, concat_jobs
 from pyexport.lower_layer import LayerLowering
 from pyexport.lower_window import WindowLowering
 from pyexport.memory import MemoryPlan, plan
+from pyexport.phases import Pixels, phases
 from pyexport.qlayers import Network, QLayer
 from pyexport.windows import windowed
 
@@ -110,8 +111,13 @@ def _emit(layer: QLayer, network: Network, config: HwConfig, memory: MemoryPlan)
         yield from concat_jobs(layer, network, config, memory)
     elif layer.areas:
         for area in layer.areas:
-            part = LayerLowering(replace(layer, requant=area.requant), network, config, memory)
-            yield from ((part.in_area(fields, area), words, packed) for fields, words, packed in part.emit())
+            top, left = layer.padding[0] - area.y * layer.stride[0], layer.padding[2] - area.x * layer.stride[1]
+            part = replace(layer, requant=area.requant, padding=(top, 0, left, 0))
+            pixels = Pixels(area.y, area.x, area.height, area.width)
+            yield from LayerLowering(part, network, config, memory, pixels).emit()
+    elif layer.transposed:
+        for part, pixels in phases(layer, network.tensors[layer.output].shape):
+            yield from LayerLowering(part, network, config, memory, pixels).emit()
     else:
         kind = WindowLowering if windowed(layer, network, config) else LayerLowering
         yield from kind(layer, network, config, memory).emit()

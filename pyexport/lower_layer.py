@@ -19,7 +19,8 @@ from pyexport.hwconfig import HwConfig
 from pyexport.lower_concat import Emitted, increments, stretches
 from pyexport.memory import MemoryPlan
 from pyexport.patches import over_patches
-from pyexport.qlayers import Area, Network, QLayer
+from pyexport.phases import Pixels
+from pyexport.qlayers import Network, QLayer
 
 
 @dataclass(frozen=True)
@@ -33,8 +34,12 @@ class Tile:
 class LayerLowering:
     """One layer on one array. A tile is the output channels computed at once; a job is tiles that advance evenly."""
 
-    def __init__(self, layer: QLayer, network: Network, config: HwConfig, memory: MemoryPlan) -> None:
+    def __init__(
+        self, layer: QLayer, network: Network, config: HwConfig, memory: MemoryPlan, pixels: Pixels | None = None
+    ) -> None:
+        """pixels: the part of the output that it writes (None: all); the layer's padding is that of its first pixel."""
         self.source, self.target = network.tensors[layer.input], network.tensors[layer.output]
+        self.pixels = pixels or Pixels(0, 0, self.target.shape[0], self.target.shape[1])
         self.read_from, self.write_to = memory.placements[layer.input], memory.placements[layer.output]
         self.map = self.source.shape
         if self.read_from.patches:
@@ -66,26 +71,10 @@ class LayerLowering:
         self.tiles = [Tile(channels, min(low, limit)) for channels, low, _ in spans]
 
     def emit(self) -> Iterator[Emitted]:
-        """The jobs of the whole map."""
+        """The jobs in order, but for the layer's index and their bases in weight and parameter memory."""
         for tiles in self.jobs():
             words, rewind = self.weight_words(tiles)
             yield self.fields(tiles, rewind), words, self.parameters(tiles)
-
-    def in_area(self, fields: dict[str, int], area: Area) -> dict[str, int]:
-        """A job of the whole map -> the same for `area` alone."""
-        left_out, (stride_y, stride_x) = self.target.shape[1] - area.width, self.layer.stride
-        read, written = self.read_from.pixel_words, self.write_to.pixel_words
-        first = area.y * stride_y * self.read_from.row_words + area.x * stride_x * read
-        return fields | {
-            "ox_count": area.width - 1,
-            "oy_count": area.height - 1,
-            "oy_act": fields["oy_act"] + left_out * stride_x * read,
-            "act_base": (fields["act_base"] + first) % (1 << 24),
-            "x0": fields["x0"] + area.x * stride_x,
-            "y0": fields["y0"] + area.y * stride_y,
-            "out_base": fields["out_base"] + area.y * self.write_to.row_words + area.x * written,
-            "out_oy": fields["out_oy"] + left_out * written,
-        }
 
     def jobs(self) -> list[list[Tile]]:
         """The tiles in stretches over which the first word advances by a constant, greedily from the left."""
@@ -134,6 +123,8 @@ class LayerLowering:
         beats = self.tile_size // config.lanes
         steps = self.passes * self.taps[0] * self.taps[1] * self.words
         pixel_bytes = -(-self.target.shape[2] // config.rows) * config.rows
+        pixels, row, pixel = self.pixels, self.write_to.row_words, self.write_to.pixel_words
+        out_ox = pixels.step[1] * pixel
         return self._loops(tiles, rewind) | {
             "opcode": isa.OPCODE_ACCUMULATE,
             "accumulate_max": int(layer.maximum),
@@ -145,11 +136,11 @@ class LayerLowering:
             "low": layer.requant.lo,
             "high": layer.requant.hi,
             "last_beat": beats - 1,
-            "out_base": self.write_to.base + channel // config.rows,
+            "out_base": self.write_to.base + pixels.y * row + pixels.x * pixel + channel // config.rows,
             "out_group": channel % config.rows // config.lanes,
             "out_groups": min(len(tiles) * self.tile_size, pixel_bytes - channel) // config.lanes,
-            "out_ox": self.write_to.pixel_words,
-            "out_oy": self.write_to.row_words - (self.target.shape[1] - 1) * self.write_to.pixel_words,
+            "out_ox": out_ox,
+            "out_oy": pixels.step[0] * row - (pixels.width - 1) * out_ox,
         }
 
     def _loops(self, tiles: list[Tile], rewind: dict[str, int]) -> dict[str, int]:
@@ -160,7 +151,6 @@ class LayerLowering:
         """
         layer = self.layer
         height, width, _ = self.map
-        out_h, out_w, _ = self.target.shape
         (kernel_h, kernel_w), (stride_y, stride_x) = self.taps, layer.stride
         pixel, row = self.read_from.pixel_words, self.read_from.row_words
         tap_y, tap_x = layer.dilation[0] * row, self.between if self.adds else layer.dilation[1] * pixel
@@ -172,8 +162,8 @@ class LayerLowering:
             "ky": (kernel_h, tap_y),
             "pass": (self.passes, 0),
             "tile": (len(tiles), tile_step),
-            "ox": (out_w, stride_x * pixel),
-            "oy": (out_h, stride_y * row),
+            "ox": (self.pixels.width, stride_x * pixel),
+            "oy": (self.pixels.height, stride_y * row),
         }
         fields: dict[str, int] = {}
         for (loop, (count, _)), increment in zip(loops.items(), increments(list(loops.values())), strict=True):

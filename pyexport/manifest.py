@@ -12,6 +12,7 @@ from pyexport.fit_add import digits
 from pyexport.ir import Graph, Port
 from pyexport.lower import Lowered
 from pyexport.lower_layer import folded_bias
+from pyexport.phases import phases
 from pyexport.qlayers import Network, QLayer, QTensor
 
 VERSION = 1
@@ -145,6 +146,13 @@ def _layer(index: int, layer: QLayer, network: Network, lowered: Lowered, predic
             {"y": area.y, "x": area.x, "height": area.height, "width": area.width, "divisor": area.divisor}
             | _constants(replace(layer, requant=area.requant), (source.zero_point, second.zero_point))
             for area in layer.areas
+        ]
+    if layer.transposed:  # each phase has taps of its own, and so a folded bias
+        del entry["bias_folded"]
+        entry["phases"] = [
+            {"y": pixels.y, "x": pixels.x, "height": pixels.height, "width": pixels.width, "kernel": list(part.kernel)}
+            | {"bias_folded": folded_bias(part, (source.zero_point, 0)).tolist()}
+            for part, pixels in phases(layer, network.tensors[layer.output].shape)
         ]
     if layer.table is not None:
         entry["table"] = layer.table.tolist()

@@ -50,7 +50,7 @@ def input_patches(network: Network, config: HwConfig) -> Patches | None:
     if len(readers) != 1 or network.output.tensor == network.input.tensor:
         return None
     layer, source = readers[0], network.tensors[network.input.tensor]
-    if layer.weights is None or layer.groups != 1:
+    if layer.weights is None or layer.transposed or layer.groups != 1:
         return None
     height, width, channels = source.shape
     taps = layer.kernel[0] * layer.kernel[1]

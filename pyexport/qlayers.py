@@ -45,6 +45,7 @@ class Area:
 class QLayer:
     """One layer.
 
+    op: "conv_transpose2d": weights, stride, padding and dilation are those of an ir.ConvTranspose2d (`transposed`).
     weights: int16 (out, kh, kw, in / groups), w - zero point, |value| <= 255; None: every tap has weight 1 and each
     channel is a group of its own.
     maximum: keep the largest code of the window instead of the sum of (x - zx) * w; taps in the padding never win.
@@ -86,6 +87,11 @@ class QLayer:
     def inputs(self) -> tuple[str, ...]:
         """Names of the tensors that it reads."""
         return self.operands or ((self.input,) if self.second is None else (self.input, self.second))
+
+    @property
+    def transposed(self) -> bool:
+        """Whether an input pixel is spread over the output, instead of an output pixel's window being gathered."""
+        return self.op == "conv_transpose2d"
 
     @property
     def wide(self) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import Literal
 
@@ -12,6 +13,8 @@ from pyexport import fit, fit_add, ir, runtimes
 from pyexport.arith import Requant
 from pyexport.errors import IntactError
 from pyexport.qlayers import Area, Network, QLayer, QTensor
+
+MOST_JOBS = 4096  # of a transposed convolution, which has one at least for each pixel of a stride
 
 
 def quantise(graph: ir.Graph, match: str | None = None) -> Network:
@@ -78,7 +81,7 @@ def _tensor(tensor: ir.Tensor) -> QTensor:
 
 
 def _layer(graph: ir.Graph, node: ir.AnyNode, runtime: str, tensors: dict[str, QTensor]) -> QLayer:
-    if isinstance(node, (ir.Conv2d, ir.Linear)):
+    if isinstance(node, (ir.Conv2d, ir.ConvTranspose2d, ir.Linear)):
         return _weighted(graph, node, runtime, tensors)
     if isinstance(node, ir.AvgPool2d):
         return _average(node, runtime, tensors)
@@ -91,17 +94,23 @@ def _layer(graph: ir.Graph, node: ir.AnyNode, runtime: str, tensors: dict[str, Q
             node, "concat", tensors, (1, 1), (1, 1), (0, 0, 0, 0), (1, 1), False, _same(node, tensors[node.output])
         )
         return replace(layer, operands=node.inputs, axis=node.axis, groups=1)
-    if isinstance(node, ir.ConvTranspose2d):
-        raise IntactError("transposed convolution is not supported")
     return _maximum(node, tensors)
 
 
-def _weighted(graph: ir.Graph, node: ir.Conv2d | ir.Linear, runtime: str, tensors: dict[str, QTensor]) -> QLayer:
+def _weighted(
+    graph: ir.Graph, node: ir.Conv2d | ir.ConvTranspose2d | ir.Linear, runtime: str, tensors: dict[str, QTensor]
+) -> QLayer:
     source, target = graph.tensors[node.inputs[0]], graph.tensors[node.output]
     stored = node.weights
     weights = (stored.codes.astype(np.int32) - stored.zero_point.reshape(-1, 1, 1, 1)).astype(np.int16)
     low, high = source.quant.range
-    acc_lo, acc_hi = fit.accumulator_bounds(weights, low - source.quant.zero_point, high - source.quant.zero_point)
+    codes = low - source.quant.zero_point, high - source.quant.zero_point
+    acc_lo, acc_hi = fit.accumulator_bounds(weights, *codes)
+    if isinstance(node, ir.ConvTranspose2d):
+        sizes = ir.transposed_shape(source.shape, weights.shape[1:3], node.stride, (0, 0, 0, 0), node.dilation)
+        if min(node.stride[0], sizes[0]) * min(node.stride[1], sizes[1]) > MOST_JOBS:
+            raise IntactError(f"stride {node.stride} makes more than {MOST_JOBS} jobs; smaller strides are accepted")
+        acc_lo, acc_hi = _transposed_bounds(weights, node, *codes)
     curve = runtimes.layer_curve(
         runtime,
         runtimes.Layer(
@@ -115,16 +124,20 @@ def _weighted(graph: ir.Graph, node: ir.Conv2d | ir.Linear, runtime: str, tensor
             bias_is_integer=stored.bias_is_integer,
             per_channel=stored.per_channel,
             op=_kernel(node, source),
+            delegated=not isinstance(node, ir.ConvTranspose2d) or node.delegated,
             dtype=source.quant.dtype,
             wide=stored.scale.astype(np.float64),
         ),
     )
     result = fit.fit(curve, acc_lo, acc_hi, tensors[target.name].shift)
     out_h, out_w, out = target.shape
-    conv = node if isinstance(node, ir.Conv2d) else None
+    conv = node if isinstance(node, (ir.Conv2d, ir.ConvTranspose2d)) else None
+    windows = out_h * out_w * weights.shape[1] * weights.shape[2]
+    if isinstance(node, ir.ConvTranspose2d):
+        windows = _met(node, 0, out_h) * _met(node, 1, out_w)
     return QLayer(
         name=node.name,
-        op="conv2d" if conv else "linear",
+        op="conv_transpose2d" if isinstance(node, ir.ConvTranspose2d) else "conv2d" if conv else "linear",
         input=source.name,
         output=target.name,
         kernel=(weights.shape[1], weights.shape[2]),
@@ -135,7 +148,7 @@ def _weighted(graph: ir.Graph, node: ir.Conv2d | ir.Linear, runtime: str, tensor
         weights=weights,
         maximum=False,
         requant=result.requant,
-        macs=out_h * out_w * out * int(np.prod(weights.shape[1:])),
+        macs=windows * out * weights.shape[3],
         differing=tuple(result.differing),
         facts={
             "weight_scales": stored.scale,
@@ -150,10 +163,34 @@ def _weighted(graph: ir.Graph, node: ir.Conv2d | ir.Linear, runtime: str, tensor
     )
 
 
-def _kernel(node: ir.Conv2d | ir.Linear, source: ir.Tensor) -> Literal["conv", "depthwise", "linear"]:
+def _transposed_bounds(
+    weights: npt.NDArray[np.int16], node: ir.ConvTranspose2d, x_low: int, x_high: int
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Eq. 25 over the taps that meet in one output pixel: those whose distance is a multiple of the stride."""
+    steps = [stride // math.gcd(stride, dilation) for stride, dilation in zip(node.stride, node.dilation, strict=True)]
+    bounds = [
+        fit.accumulator_bounds(weights[:, y :: steps[0], x :: steps[1]], x_low, x_high)
+        for y in range(min(steps[0], weights.shape[1]))
+        for x in range(min(steps[1], weights.shape[2]))
+    ]
+    return np.min([low for low, _ in bounds], axis=0), np.max([high for _, high in bounds], axis=0)
+
+
+def _met(node: ir.ConvTranspose2d, axis: int, size: int) -> int:
+    """Taps that a transposed convolution's output positions meet along one axis, all `size` of them together."""
+    taps = np.arange(node.weights.codes.shape[1 + axis]) * node.dilation[axis] - node.padding[2 * axis]
+    first = taps % node.stride[axis]  # the first position that would meet the tap, were it on the map
+    return int(np.maximum(0, (size - 1 - first) // node.stride[axis] + 1).sum())
+
+
+def _kernel(
+    node: ir.Conv2d | ir.ConvTranspose2d | ir.Linear, source: ir.Tensor
+) -> Literal["conv", "depthwise", "linear", "transposed"]:
     """Which of a runtime's kernels computes a weighted layer."""
     if isinstance(node, ir.Linear):
         return "linear"
+    if isinstance(node, ir.ConvTranspose2d):
+        return "transposed"
     return "depthwise" if node.groups == source.shape[2] and node.weights.codes.shape[3] == 1 else "conv"
 
 

@@ -25,7 +25,7 @@ def windowed(layer: QLayer, network: Network, config: HwConfig) -> bool:
             and all(len(partners(network, name)) < BANKS for name in layer.inputs)
         )
     depthwise = layer.groups == channels == network.tensors[layer.output].shape[2]
-    if layer.weights is None or layer.wide or not depthwise or channels == 1:
+    if layer.weights is None or layer.transposed or layer.wide or not depthwise or channels == 1:
         return False
     return max(layer.kernel) <= SIDE and layer.dilation == (1, 1) and max(layer.stride) < 256
 

@@ -14,6 +14,7 @@ BOX, HEIGHT, ACROSS, DOWN, LANE, MARGIN = 380, 50, 36, 30, 12, 8
 # the memory picture
 WIDE, HIGH, LEFT, RIGHT, TOP, BOTTOM = 1120, 420, 134, 12, 30, 44
 LETTER = 6.4  # about as wide as a letter of the pictures' text
+CONVOLUTIONS = ("conv2d", "conv_transpose2d")
 HUES = 6  # colours of tensors, by turns
 
 
@@ -41,11 +42,11 @@ def shortened(text: str, letters: int) -> str:
 def operation(layer: Mapping[str, Any]) -> str:
     """`conv2d 3×3 /2`: op, kernel, stride, groups."""
     parts = [layer["op"]]
-    if layer["kernel"] != [1, 1] or layer["op"] == "conv2d":
+    if layer["kernel"] != [1, 1] or layer["op"] in CONVOLUTIONS:
         parts.append("×".join(map(str, layer["kernel"])))
     if layer["stride"] != [1, 1]:
         parts.append("/" + "×".join(map(str, sorted(set(layer["stride"])))))
-    if layer["groups"] > 1 and layer["op"] == "conv2d":
+    if layer["groups"] > 1 and layer["op"] in CONVOLUTIONS:
         parts.append(f"groups {layer['groups']}")
     return " ".join(parts)
 

@@ -81,6 +81,16 @@ def accumulator(node: ir.AnyNode, codes: Codes, source: ir.Tensor, place: tuple[
                 if (y, x, group * per_group + c) in codes:
                     weight = int(node.weights.codes[channel, ky, kx, c]) - int(node.weights.zero_point[channel])
                     total += (codes[y, x, group * per_group + c] - zero) * weight
+    elif isinstance(node, ir.ConvTranspose2d):
+        out, height, width, per_group = node.weights.codes.shape
+        group = channel // (out // node.groups)
+        for (y, x, c), code in codes.items():  # every input code, and where its tap would have to be
+            (ky, rest_y), (kx, rest_x) = (
+                divmod(place[i] + node.padding[2 * i] - (y, x)[i] * node.stride[i], node.dilation[i]) for i in (0, 1)
+            )
+            if c // per_group == group and rest_y == rest_x == 0 and 0 <= ky < height and 0 <= kx < width:
+                weight = int(node.weights.codes[channel, ky, kx, c % per_group]) - int(node.weights.zero_point[channel])
+                total += (code - zero) * weight
     elif isinstance(node, ir.AvgPool2d):
         for _, _, y, x in taps(node, node.kernel, place):
             total += codes.get((y, x, channel), zero) - zero
@@ -107,7 +117,7 @@ def exactly(graph: ir.Graph) -> Callable[[ir.AnyNode, int, Place], int]:
             inside = sum(0 <= y < height and 0 <= x < width for _, _, y, x in taps(node, node.kernel, place))
             count = node.kernel[0] * node.kernel[1] if node.count_include_pad else inside
             return round(Fraction(acc, node.divisor or count)) + target.zero_point
-        assert isinstance(node, (ir.Conv2d, ir.Linear))
+        assert isinstance(node, (ir.Conv2d, ir.ConvTranspose2d, ir.Linear))
         source = graph.tensors[node.inputs[0]].quant
         step = Fraction(float(source.scale)) * Fraction(float(node.weights.scale[channel]))
         real = step * acc

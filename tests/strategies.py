@@ -140,6 +140,30 @@ class _Builder:
         height, width = ir.window_shape(source.shape, kernel, stride, padding, dilation)
         return node, (height, width, out), quant
 
+    def _transposed(
+        self, common: tuple[str, tuple[str], str], source: ir.Tensor
+    ) -> tuple[ir.AnyNode, object, ir.Quant]:
+        """Kernels below and above the stride, dilations that share a factor with it or not, padding beyond the kernel
+        and output padding; up to 12 rows and columns of output.
+        """
+        draw, inputs = self.draw, source.shape[2]
+        kernel, stride, dilation, padding = [0, 0], [1, 1], [1, 1], [0, 0, 0, 0]
+        for axis in (0, 1):
+            stride[axis] = draw(st.integers(1, 4 if source.shape[axis] <= 4 else 2))
+            kernel[axis], dilation[axis] = draw(st.integers(1, 4)), draw(st.sampled_from([1, 1, 2, 3]))
+            whole = (source.shape[axis] - 1) * stride[axis] + dilation[axis] * (kernel[axis] - 1) + 1
+            padding[2 * axis] = draw(st.one_of(st.integers(0, min(3, whole - 1)), st.integers(0, whole - 1)))
+            least = max(1 - stride[axis], whole - padding[2 * axis] - 12)
+            padding[2 * axis + 1] = draw(st.integers(least, max(least, min(3, whole - padding[2 * axis] - 1))))
+        groups = draw(st.sampled_from([n for n in range(1, inputs + 1) if inputs % n == 0] + [1, inputs]))
+        out = groups * draw(st.integers(1, max(1, self.channels // groups)))
+        weights = _weights(draw, (out, kernel[0], kernel[1], inputs // groups), self.match)
+        quant = self._target(source.quant, weights)
+        window = (stride[0], stride[1]), (padding[0], padding[1], padding[2], padding[3]), (dilation[0], dilation[1])
+        node = ir.ConvTranspose2d(*common, weights, *window, groups, _clamp(draw, quant))
+        height, width = ir.transposed_shape(source.shape, (kernel[0], kernel[1]), *window)
+        return node, (height, width, out), quant
+
     def _depthwise(self, common: tuple[str, tuple[str], str], source: ir.Tensor) -> tuple[ir.AnyNode, object, ir.Quant]:
         """What a window can take: kernels up to 3x3, no dilation, int8 weights."""
         draw, channels = self.draw, source.shape[2]
@@ -239,7 +263,20 @@ def graphs(
     """1 to `layers` layers on maps up to side x side with up to `channels` channels. adds: residual adds too."""
     builder = _Builder(draw, match or draw(st.sampled_from(RUNTIMES)), channels, side)
     for _ in range(draw(st.integers(1, layers))):
-        ops = ["conv", "conv", "depthwise", "depthwise", "linear", "maximum", "average", "clamp", "concat", "concat"]
+        ops = [
+            "transposed",
+            "transposed",
+            "conv",
+            "conv",
+            "depthwise",
+            "depthwise",
+            "linear",
+            "maximum",
+            "average",
+            "clamp",
+            "concat",
+            "concat",
+        ]
         # only TFLite's runtimes have a formula for these
         ops += ["add"] * 3 * (adds and builder.match == "tflite-ref")
         ops += ["lookup"] * 3 * (builder.match == "tflite-ref")

@@ -85,6 +85,29 @@ def test_convolution_by_hand(fields: dict[str, Any], zero_point: int, expected: 
     assert acc.dtype == np.int64 and acc[0, :, :, 0].tolist() == expected
 
 
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        # each code times the kernel [[1, 10], [100, -1]], where it falls; 1 | 10, 100 | -1, and so on
+        ({"stride": (2, 2)}, [[1, 10, 2, 20], [100, -1, 200, -2], [4, 40, 5, 50], [400, -4, 500, -5]]),
+        ({}, [[1, 12, 20], [104, 244, 48], [400, 496, -5]]),
+        ({"padding": (1, 0, 0, 1)}, [[104, 244], [400, 496]]),
+        # an output padding: a row and a column that no tap reaches
+        ({"stride": (2, 2), "padding": (3, -1, 0, -1)}, [[400, -4, 500, -5, 0], [0, 0, 0, 0, 0]]),
+        # a stride above the kernel leaves holes
+        ({"stride": (1, 3), "padding": (0, 1, 0, 0)}, [[1, 10, 0, 2, 20], [104, 39, 0, 205, 48]]),
+        # taps two apart meet every other position
+        ({"stride": (1, 2), "dilation": (1, 2)}, [[1, 0, 12, 0, 20], [104, 0, 244, 0, 48], [400, 0, 496, 0, -5]]),
+    ],
+)
+@pytest.mark.parametrize("zero_point", [0, 7])
+def test_transposed_convolution_by_hand(fields: dict[str, Any], zero_point: int, expected: list[list[int]]) -> None:
+    """The zero point changes nothing: the codes are that much higher."""
+    transposed = layer(W, 1, op="conv_transpose2d", **fields)
+    x = image([[1, 2], [4, 5]]) + np.int8(zero_point)
+    assert accumulate(x, transposed, tensor("x", (2, 2, 1), zero_point))[0, :, :, 0].tolist() == expected
+
+
 def test_groups_by_hand() -> None:
     """Four inputs in two groups, two outputs each: a group sees its own inputs only."""
     x = np.array([1, 2, 30, 40], np.int8).reshape(1, 1, 1, 4)

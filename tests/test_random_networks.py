@@ -26,7 +26,7 @@ COMMON = settings(
     suppress_health_check=list(HealthCheck),
 )
 # Depths that hold every random network and the throughput layer, so that a build serves them all.
-DEPTHS = {"act_depth": 2048, "wgt_depth": 1024, "prm_depth": 128, "prg_depth": 512, "layers": 16, "tables": 4}
+DEPTHS = {"act_depth": 2048, "wgt_depth": 4096, "prm_depth": 512, "prg_depth": 2048, "layers": 16, "tables": 4}
 ARRAYS = {"4x4": HwConfig(4, 4, 2, **DEPTHS), "8x8": HwConfig(8, 8, 8, **DEPTHS), "16x4": HwConfig(16, 4, 4, **DEPTHS)}
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from pyexport import readers
 from pyexport.errors import IntactError
-from tests.tflite_nets import CASES, Net, padded, softmax
+from tests.tflite_nets import CASES, Net, padded, softmax, transposed
 from tests.tflite_writer import Model
 
 
@@ -29,10 +29,37 @@ def refusal(data: bytes, folder: Path) -> str:
 def test_unsupported_operator_is_named(tmp_path: Path) -> None:
     net = Net(0)
     source = net.act(4, 4, 2)
-    net.ends(source, net.op(67, [source], net.act(4, 4, 2)))
-    assert "layer 'transpose_conv_0'" in refusal(net.data, tmp_path) and "TRANSPOSE_CONV is not" in refusal(
-        net.data, tmp_path
+    net.ends(source, net.op(100, [source], net.act(4, 4, 2)))
+    text = refusal(net.data, tmp_path)
+    assert "layer 'mirror_pad_0'" in text and "MIRROR_PAD is not" in text
+
+
+def test_transposed_shapes_are_checked(tmp_path: Path) -> None:
+    assert not refusal(transposed(0, "int8").data, tmp_path)
+    assert "a convolution back would give 6" in refusal(transposed(0, "int8", output=(11, 8)).data, tmp_path)
+    assert "a convolution back" in refusal(transposed(0, "int8", output=(13, 9), same=False).data, tmp_path)
+    net = transposed(0, "int8")
+    net.tensors[1] = {**net.tensors[1], 0: np.array([5, 3, 6, 3], np.int32)}
+    assert "do not take 6 channels" in refusal(net.data, tmp_path)
+    net = transposed(0, "int8")
+    net.tensors[3] = {**net.tensors[3], 0: np.array([1, 10, 9, 5], np.int32)}
+    assert "is to have the shape [1, 10, 8, 5]" in refusal(net.data, tmp_path)
+
+
+def test_shapes_are_no_activations(tmp_path: Path) -> None:
+    net = transposed(0, "int8", open_batch=True)
+    number = next(
+        i for i, info in enumerate(net.tensors) if info[1].value == 2 and info[0].size == 0 and not info[2].value
     )
+    assert not refusal(net.data, tmp_path)
+    net.ends(net.inputs[0], net.op(19, [number], net.act(1, scale=0.1)))
+    assert "is a shape, not an activation" in refusal(net.data, tmp_path)
+    net = transposed(0, "int8", open_batch=True)
+    net.operators[1] = {**net.operators[1], 1: np.array([net.inputs[0], *net.operators[1][1][1:]], np.int32)}
+    assert "layer 'strided_slice_1': input 0 must be a constant" in refusal(net.data, tmp_path)
+    net = transposed(0, "int8", open_batch=True)
+    net.operators[2] = {**net.operators[2], 1: np.array([net.operators[0][2][0]] * 4, np.int32)}
+    assert "packs lists" in refusal(net.data, tmp_path)
 
 
 def test_float_model_is_refused(tmp_path: Path) -> None:
@@ -53,14 +80,18 @@ def test_several_faults_are_named(tmp_path: Path) -> None:
     assert "PAD is accepted before a convolution" in refusal(net.data, tmp_path)
 
 
-@pytest.mark.parametrize("name", ["int8 conv same", "int8 softmax", "int8 add", "pad, transpose"])
+@pytest.mark.parametrize(
+    "name", ["int8 conv same", "int8 softmax", "int8 add", "pad, transpose", "int8 transposed same"]
+)
 def test_truncated_anywhere(name: str, tmp_path: Path) -> None:
     data = CASES[name](0).data
     for length in range(8, len(data), 7):
         assert refusal(data[:length], tmp_path) or length > len(data) - 64
 
 
-@pytest.mark.parametrize("name", ["int8 conv same", "int8 softmax", "int8 add", "pad, transpose", "int8 mean"])
+@pytest.mark.parametrize(
+    "name", ["int8 conv same", "int8 softmax", "int8 add", "pad, transpose", "int8 mean", "int8 transposed same"]
+)
 def test_damaged_bytes(name: str, tmp_path: Path) -> None:
     """Bytes set to extremes, and random damage: an error or a graph, never a crash, a hang or a huge allocation."""
     data = CASES[name](0).data

@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pyexport import ir, readers, runtimes
+from pyexport import ir, quantise, readers, runtimes
+from pyexport.errors import IntactError
 from tests import tflite_reference as reference
-from tests.tflite_nets import CASES, LOW, Net, softmax
+from tests.tflite_nets import CASES, LOW, Net, softmax, transposed
 from tests.tflite_writer import Model
 
 LITERT = importlib.util.find_spec("ai_edge_litert") is not None
@@ -38,6 +39,15 @@ def test_layer_equals_litert(name: str, runtime: str, tmp_path: Path) -> None:
         expected = reference.run_litert(net.data, [inputs], runtime)
         given = reference.evaluate(graph, inputs, runtime)[""].reshape(expected.shape)
         assert np.array_equal(given, expected), f"seed {seed}: {int((given != expected).sum())} codes differ"
+
+
+def test_transposed_without_delegate(tmp_path: Path) -> None:
+    """uint8 whose kernel is below the stride: TFLite's own kernel rounds by place, only its reference is followed."""
+    graph = read(transposed(0, "uint8", stride=(3, 2), kernel=(2, 1)), tmp_path)
+    assert quantise.quantise(graph).match == "tflite-ref"
+    for runtime in ("tflite-xnnpack", "tflite-ruy"):
+        with pytest.raises(IntactError, match=r"layer 'transpose_conv_0'.*--match tflite-ref"):
+            quantise.quantise(graph, runtime)
 
 
 def read(net: Model, folder: Path) -> ir.Graph:

@@ -16,7 +16,7 @@ from tests.test_tflite import LITERT
 from tests.tflite_nets import CASES
 
 NETS = [name for name in CASES if "softmax" not in name]  # which the host computes
-KINDS = ("concatenation", "activations", "int8 add", "average pool same")
+KINDS = ("concatenation", "activations", "int8 add", "average pool same", "int8 transposed odd")
 SIMULATED = [name for name in CASES if any(kind in name for kind in KINDS)]
 ARRAYS = {"4x4": HwConfig(4, 4, 4), "8x4": HwConfig(8, 4, 2)}
 

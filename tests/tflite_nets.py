@@ -92,6 +92,50 @@ CONVS: dict[str, dict[str, Any]] = {
 }
 
 
+def transposed(seed: int, dtype: str, **kind: Any) -> Net:
+    """TRANSPOSE_CONV with the given map, kernel, stride, padding, activation; output: rows and columns if not usual."""
+    net = Net(seed, dtype)
+    height, width, channels, out = kind.get("shape", (5, 4, 6, 5))
+    (kh, kw), (sh, sw), same = kind.get("kernel", (3, 3)), kind.get("stride", (2, 2)), kind.get("same", True)
+    usual = (height * sh, width * sw) if same else ((height - 1) * sh + kh, (width - 1) * sw + kw)
+    out_h, out_w = kind.get("output", usual)
+    source = net.act(height, width, channels)
+    weights = net.weights((out, kh, kw, channels), dtype == "int8" and kind.get("per_channel", True))
+    shape = net.tensor((4,), "int32", data=np.array([1, out_h, out_w, out]))
+    if kind.get("open_batch"):  # the batch from SHAPE and STRIDED_SLICE, the rest constants
+        zero, one, *sizes = (net.tensor(s, "int32", data=np.array(n)) for s, n in [((1,), 0), ((1,), 1)]
+                             + [((), n) for n in (out_h, out_w, out)])  # fmt: skip
+        batch = net.op(77, [source], net.tensor((4,), "int32"), (55, {0: byte(2)}))
+        first = net.op(45, [batch, zero, one, one], net.tensor((), "int32"), (32, {4: i32(1)}))
+        shape = net.op(83, [first, *sizes], net.tensor((4,), "int32"), (59, {0: i32(4)}))
+    options = (49, {0: byte(SAME if same else VALID), 1: i32(sw), 2: i32(sh), 3: byte(kind.get("act", 0))})
+    result = net.act(out_h, out_w, out, scale=float(0.02 * np.sqrt(kh * kw * channels / sh / sw)))
+    inputs = [shape, weights, source]
+    if kind.get("bias", True):
+        inputs.append(net.bias(source, weights, out))
+    return net.ends(source, net.op(67, inputs, result, options))
+
+
+TRANSPOSED: dict[str, dict[str, Any]] = {
+    "same": {},
+    "valid": {"same": False},
+    "even kernel": {"kernel": (4, 2), "per_channel": False},
+    "strides": {"stride": (3, 1), "kernel": (4, 2), "bias": False},
+    "kernel below stride": {"stride": (3, 2), "kernel": (1, 1), "same": False, "output": (13, 8)},
+    "odd output": {"output": (9, 7), "kernel": (4, 3)},
+    "output padding": {"same": False, "output": (12, 10)},
+    "stride 1": {"stride": (1, 1), "act": 1},
+    "open batch": {"open_batch": True},
+    "same, kernel below stride": {"stride": (3, 2), "kernel": (2, 1)},
+    "same, one side below stride": {"stride": (3, 1), "kernel": (2, 4)},
+    "relu6": {"kernel": (5, 3), "act": 3, "shape": (3, 3, 9, 8)},
+}
+
+
+# which XNNPACK leaves to a kernel that rounds uint8 codes by their place
+NOT_UINT8 = ("open batch", "same, kernel below stride", "same, one side below stride")
+
+
 def linear(seed: int, dtype: str, per_channel: bool = False, flatten: bool = False, act: int = 0) -> Net:
     net = Net(seed, dtype)
     source = net.act(3, 4, 5) if flatten else net.act(60)
@@ -245,6 +289,9 @@ def cases() -> dict[str, Any]:
     for dtype in ("int8", "uint8"):
         for name, kind in CONVS.items():
             found[f"{dtype} conv {name}"] = lambda seed, d=dtype, k=kind: conv(seed, d, **k)
+        for name, kind in TRANSPOSED.items():
+            if dtype == "int8" or name not in NOT_UINT8:
+                found[f"{dtype} transposed {name}"] = lambda seed, d=dtype, k=kind: transposed(seed, d, **k)
         found |= {
             f"{dtype} linear": lambda seed, d=dtype: linear(seed, d, act=seed % 4),
             f"{dtype} linear flatten": lambda seed, d=dtype: linear(seed, d, True, True),

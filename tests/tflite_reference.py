@@ -12,7 +12,7 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -57,7 +57,7 @@ def layer(graph: ir.Graph, node: ir.AnyNode, inputs: list[Codes], runtime: str) 
     """One layer's output codes (N, H, W, C)."""
     x, target = inputs[0], graph.tensors[node.output].quant
     quants = [graph.tensors[name].quant for name in node.inputs]
-    if isinstance(node, (ir.Conv2d, ir.Linear)):
+    if isinstance(node, (ir.Conv2d, ir.ConvTranspose2d, ir.Linear)):
         return _weighted(graph, node, x, runtime)
     if isinstance(node, ir.MaxPool2d):
         taps = _windows(x, node.kernel, node.stride, node.padding, node.dilation, -1000)
@@ -90,7 +90,7 @@ def _windows(
     return np.asarray(view.transpose(0, 1, 2, 4, 5, 3))
 
 
-def _weighted(graph: ir.Graph, node: ir.Conv2d | ir.Linear, x: Codes, runtime: str) -> Codes:
+def _weighted(graph: ir.Graph, node: ir.Conv2d | ir.ConvTranspose2d | ir.Linear, x: Codes, runtime: str) -> Codes:
     source, target, weights = graph.tensors[node.inputs[0]], graph.tensors[node.output], node.weights
     conv = node if isinstance(node, ir.Conv2d) else None
     depthwise = conv is not None and conv.groups == source.shape[2] and weights.codes.shape[3] == 1
@@ -99,13 +99,15 @@ def _weighted(graph: ir.Graph, node: ir.Conv2d | ir.Linear, x: Codes, runtime: s
         runtimes.Layer(
             source.quant.scale, weights.scale, target.quant.scale, target.quant.zero_point, *node.clamp, weights.bias,
             weights.bias_is_integer, weights.per_channel,
-            "depthwise" if depthwise else "conv" if conv else "linear", source.quant.dtype,
+            _kernel(node, depthwise), not isinstance(node, ir.ConvTranspose2d) or node.delegated, source.quant.dtype,
         ),
     )  # fmt: skip
     w = weights.codes.astype(np.float64) - weights.zero_point.reshape(-1, 1, 1, 1)
     centred = (x - source.quant.zero_point).astype(np.float64)
     kernel = w.shape[1], w.shape[2]
-    if conv is None:
+    if isinstance(node, ir.ConvTranspose2d):
+        acc = _spread_out(centred, w, node, target.shape)
+    elif conv is None:
         acc = centred.reshape(len(x), 1, 1, -1) @ w.reshape(len(w), -1).T
     else:
         taps = _windows(centred, kernel, conv.stride, conv.padding, conv.dilation, 0)  # type: ignore[arg-type]
@@ -119,6 +121,26 @@ def _weighted(graph: ir.Graph, node: ir.Conv2d | ir.Linear, x: Codes, runtime: s
                 acc += np.einsum("nhwgi,goi->nhwgo", split[:, :, :, i, j], w[:, i, j].reshape(groups, each, per_group))
             acc = acc.reshape(*taps.shape[:3], -1)
     return curve(acc.astype(np.int64), np.arange(len(w)))
+
+
+def _kernel(
+    node: ir.Conv2d | ir.ConvTranspose2d | ir.Linear, depthwise: bool
+) -> Literal["conv", "depthwise", "linear", "transposed"]:
+    if isinstance(node, ir.Linear):
+        return "linear"
+    return "transposed" if isinstance(node, ir.ConvTranspose2d) else "depthwise" if depthwise else "conv"
+
+
+def _spread_out(
+    x: npt.NDArray[np.float64], w: npt.NDArray[np.float64], node: ir.ConvTranspose2d, shape: tuple[int, int, int]
+) -> npt.NDArray[np.float64]:
+    """Transposed convolution, without groups, as TFLite's reference has it: pixel by pixel and tap by tap."""
+    acc = np.zeros((len(x), *shape))
+    for y, z, ky, kx in np.ndindex(*x.shape[1:3], *w.shape[1:3]):
+        row, column = y * node.stride[0] + ky - node.padding[0], z * node.stride[1] + kx - node.padding[2]
+        if 0 <= row < shape[0] and 0 <= column < shape[1]:
+            acc[:, row, column] += x[:, y, z] @ w[:, ky, kx].T
+    return acc
 
 
 def _average(node: ir.AvgPool2d, x: Codes, source: ir.Quant, target: ir.Quant, runtime: str) -> Codes:

@@ -174,4 +174,4 @@ class Model:
 
 # Operator versions that have int8 kernels; 1 for the others.
 VERSIONS = {0: 2, 1: 2, 2: 2, 3: 3, 4: 3, 6: 2, 9: 4, 14: 2, 17: 2, 18: 2, 19: 2, 21: 2, 25: 2, 28: 2, 34: 2, 39: 2,
-            40: 2, 41: 2, 60: 2, 98: 2, 114: 2}  # fmt: skip
+            40: 2, 41: 2, 60: 2, 67: 4, 98: 2, 114: 2}  # fmt: skip

@@ -2,11 +2,14 @@
 
 The array takes one activation word a cycle. A tile (one output pixel, `cols` channels) takes as many cycles as its
 window has words, and at least as many as its drain has beats. A layer is one job, or several where the channel groups
-do not advance evenly from tile to tile. A job ends a fixed number of cycles after its last word. Depthwise layers and
-adds on a square array take a slot for each word of weights or each new column of the window (`_window_slots`).
+do not advance evenly from tile to tile, and where output pixels have different taps (a transposed convolution). A job
+ends a fixed number of cycles after its last word. Depthwise layers and adds on a square array take a slot for each word
+of weights or each new column of the window (`_window_slots`).
 """
 
 from __future__ import annotations
+
+import numpy as np
 
 from pyexport.hwconfig import HwConfig
 from pyexport.qlayers import Network, QLayer
@@ -58,15 +61,40 @@ def layer_cycles(layer: QLayer, network: Network, config: HwConfig) -> int:
     passes = 2 if layer.wide else 1
     if layer.second is not None:  # both operands, once for each base-256 digit of the factors
         passes = 2 * (2 if _two_digits(layer) else 3)
-    issue = passes * taps * words
     beats = tile_channels(layer, target.shape[2], config) // config.lanes
-    parts = [area.height * area.width for area in layer.areas] or [target.shape[0] * target.shape[1]]
+    parts = [(area.height * area.width, passes * taps) for area in layer.areas]
+    if layer.transposed:
+        parts = _phases(layer, target.shape)
     total = 0
     for count in _runs([min(start, pixel_words - words) for start, _ in tiles]):
-        for pixels in parts:
-            jobs_tiles = pixels * count
+        for pixels, reads in parts or [(target.shape[0] * target.shape[1], passes * taps)]:
+            jobs_tiles, issue = pixels * count, reads * words
             total += jobs_tiles * issue + (jobs_tiles - 1) * max(0, beats - issue) + overhead + beats
     return total
+
+
+def _phases(layer: QLayer, target: tuple[int, int, int]) -> list[tuple[int, int]]:
+    """A transposed convolution's phases: pixels with the same taps, and how often a word of each tap is read.
+
+    Output position p meets tap k where p + padding - k * dilation is a multiple of the stride; a phase that meets none
+    reads one word for nothing.
+    """
+    assert layer.weights is not None
+    axes = []
+    for axis in (0, 1):
+        stride, before = layer.stride[axis], layer.padding[2 * axis]
+        phase: dict[int, list[int]] = {}  # positions by what is left of the stride
+        for position in range(target[axis]):
+            phase.setdefault((position + before) % stride, []).append(position)
+        taps = np.arange(layer.kernel[axis]) * layer.dilation[axis] % stride
+        axes.append([(len(positions), taps == rest) for rest, positions in phase.items()])
+    parts = []
+    for height, rows in axes[0]:
+        for width, columns in axes[1]:
+            met = layer.weights[:, rows][:, :, columns]
+            wide = met.size and (met.min() < -128 or met.max() > 127)
+            parts.append((height * width, max(1, met.shape[1] * met.shape[2]) * (2 if wide else 1)))
+    return parts
 
 
 def concat_cycles(layer: QLayer, network: Network, config: HwConfig) -> int:
@@ -101,7 +129,7 @@ def _reads_patches(layer: QLayer, network: Network, config: HwConfig) -> bool:
     """Whether the frame holds this layer's windows: fewer words to read, and at most four times the words to hold."""
     name = network.input.tensor
     alone = sum(name in other.inputs for other in network.layers) == 1 and name != network.output.tensor
-    if layer.input != name or not alone or layer.weights is None or layer.groups > 1:
+    if layer.input != name or not alone or layer.weights is None or layer.transposed or layer.groups > 1:
         return False
     height, width, channels = network.tensors[name].shape
     out_h, out_w, _ = network.tensors[layer.output].shape
@@ -127,7 +155,7 @@ def _uses_window(layer: QLayer, network: Network, config: HwConfig) -> bool:
             and channels % config.rows == 0
             and all(len(_added_to(name, network)) < 4 for name in layer.inputs)
         )
-    if layer.weights is None or layer.wide or channels == 1:
+    if layer.weights is None or layer.transposed or layer.wide or channels == 1:
         return False
     depthwise = layer.groups == channels == layer.weights.shape[0]
     return depthwise and max(layer.kernel) <= 3 and layer.dilation == (1, 1) and max(layer.stride) < 256

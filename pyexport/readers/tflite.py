@@ -10,13 +10,13 @@ from pathlib import Path
 
 from pyexport import ir
 from pyexport.errors import IntactError
-from pyexport.readers import tflite_elementwise, tflite_layers
+from pyexport.readers import tflite_elementwise, tflite_layers, tflite_shapes
 from pyexport.readers.flatbuffer import FlatbufferError
 from pyexport.readers.options import Options
 from pyexport.readers.tflite_graph import TABLE, Context
 from pyexport.readers.tflite_schema import Model
 
-assert tflite_layers and tflite_elementwise  # register their operators
+assert tflite_layers and tflite_elementwise and tflite_shapes  # register their operators
 
 MAGIC = b"TFL3"  # at byte 4
 MAX_FILE_BYTES = 2 << 30

@@ -32,6 +32,7 @@ class Value:
     axes: while it is the model's input, the axis of the model's own input behind each of `shape`'s, None for an added
     one. pad: (top, bottom, left, right) of a PAD that awaits its window; pad_layer: that PAD's name. real: before the
     model's QUANTIZE or after its DEQUANTIZE. after: the SOFTMAX that ends the model, "" before it.
+    numbers: not an activation but these integers, worked out from shapes.
     """
 
     tensor: str
@@ -41,6 +42,7 @@ class Value:
     pad_layer: str = ""
     real: bool = False
     after: str = ""
+    numbers: tuple[int, ...] | None = None
 
 
 Handler = Callable[["Context", Operator], Value]
@@ -117,7 +119,10 @@ class Context:
         if info.index not in self.values:
             what = "is a constant" if info.constant else "was not written by a layer before it"
             self.fail(f"input {number}, {info.name!r}, {what}")
-        return self.values[info.index]
+        value = self.values[info.index]
+        if value.numbers is not None:
+            self.fail(f"input {number}, {info.name!r}, is a shape, not an activation")
+        return value
 
     def constant(self, operator: Operator, number: int) -> npt.NDArray[np.generic]:
         """The values of input `number`, which must be a constant."""
@@ -127,7 +132,11 @@ class Context:
         return self.model.constant(info)
 
     def integers(self, operator: Operator, number: int) -> list[int]:
-        """A short constant list of integers."""
+        """A short constant list of integers, or one worked out from shapes."""
+        info = self.info(operator, number)
+        known = None if info is None else self.values.get(info.index)
+        if known is not None and known.numbers is not None:
+            return list(known.numbers)
         values = self.constant(operator, number)
         if values.dtype.kind != "i" or values.size > 64:
             self.fail(f"input {number} must be a short list of integers")

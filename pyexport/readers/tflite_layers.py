@@ -53,9 +53,12 @@ def _window(
 
 def _weights(
     context: Context, operator: Operator, codes: np.ndarray[tuple[int, ...], np.dtype[np.int16]], info: TensorInfo,
-    axis: int,
+    axis: int, bias_at: int = 2,
 ) -> ir.Weights:  # fmt: skip
-    """codes: (out, kh, kw, in / groups). axis: where the file's weights have their output channels."""
+    """codes: (out, kh, kw, in / groups). axis: where the file's weights have their output channels.
+
+    bias_at: which input is the bias.
+    """
     out, count = codes.shape[0], info.scales.size
     if count not in (1, out) or info.zero_points.size != count:
         context.fail(f"weights have {count} scales and {info.zero_points.size} zero points for {out} output channels")
@@ -65,11 +68,11 @@ def _weights(
     if info.zero_points.min(initial=0) < low or info.zero_points.max(initial=0) > high:
         context.fail(f"a weight zero point lies outside {low}..{high}")
     bias = None
-    stored = context.info(operator, 2)
+    stored = context.info(operator, bias_at)
     if stored is not None:
         if stored.dtype != "int32" or stored.shape != (out,):
             context.fail(f"the bias is {stored.dtype} of shape {stored.shape}; int32 of shape ({out},) is accepted")
-        bias = context.constant(operator, 2).astype(np.float64)
+        bias = context.constant(operator, bias_at).astype(np.float64)
     scale = np.broadcast_to(info.scales, (out,)).astype(np.float32)
     zero = np.broadcast_to(info.zero_points, (out,)).astype(np.int32)
     return ir.Weights(codes, scale, zero, bias, True, count > 1)
@@ -109,6 +112,45 @@ def _depthwise(context: Context, operator: Operator) -> Value:
         context.fail(f"weights of shape {info.shape} do not take {source.shape[2]} channels")
     codes = np.ascontiguousarray(context.constant(operator, 1).transpose(3, 1, 2, 0)).astype(np.int16)
     return _emit_conv(context, operator, source, codes, info, 3, (stride, padding, dilation), 4, 1)
+
+
+@op("TRANSPOSE_CONV")
+def _transposed(context: Context, operator: Operator) -> Value:
+    """Inputs: output shape, weights (out, kh, kw, in), activation, bias. SAME cuts what a convolution from the output
+    back to the input would pad; the odd row or column is cut at the end.
+    """
+    info, target = _filter(context, operator, 4), context.output(operator)
+    source = context.map(context.value(operator, 2))
+    stride_w, stride_h = _sizes(context, "stride", operator.integer(1), operator.integer(2))
+    stride, kernel = (stride_h, stride_w), (info.shape[1], info.shape[2])
+    shape, mode = context.integers(operator, 0), operator.integer(0, "b")
+    if shape != [1, *context.shape(target)] or len(shape) != 4:
+        context.fail(f"its output is to have the shape {shape}, but has {context.shape(target)} after a batch of 1")
+    if info.shape[3] != source.shape[2] or info.shape[0] != shape[3]:
+        context.fail(
+            f"weights of shape {info.shape} do not take {source.shape[2]} channels to {shape[3]}; groups are not "
+            "supported"
+        )
+    if mode not in (SAME, VALID):
+        context.fail(f"padding {mode} is neither SAME nor VALID")
+    padding: list[int] = []
+    for n, size, s, k in zip(source.shape[:2], shape[1:3], stride, kernel, strict=True):
+        back = -(-size // s) if mode == SAME else (size - k) // s + 1
+        if n != back:
+            context.fail(f"makes {shape[1:3]} of a map of {source.shape[:2]}; a convolution back would give {back}")
+        before = max((n - 1) * s + k - size, 0) // 2 if mode == SAME else 0
+        padding += [before, (n - 1) * s + k - size - before]
+    # XNNPACK leaves it to TFLite where the shape is no constant, and where SAME would have to cut less than nothing
+    stored = context.info(operator, 0)
+    fits = mode == VALID or (kernel[0] >= stride[0] and kernel[1] >= stride[1])
+    delegated = fits and stored is not None and stored.constant
+    codes = context.constant(operator, 1).astype(np.int16)
+    weights = _weights(context, operator, codes, info, 0, 3)
+    clamp = context.limits(context.quant(target), operator.integer(3, "b"))
+    name = operator.layer
+    pads = padding[0], padding[1], padding[2], padding[3]
+    node = ir.ConvTranspose2d(name, (source.name,), name, weights, stride, pads, (1, 1), 1, clamp, delegated)
+    return context.add(node, target)
 
 
 def _emit_conv(

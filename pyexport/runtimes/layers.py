@@ -27,8 +27,8 @@ class Layer:
     sx, sy: float32 input and output scales.  zy, lo, hi: output zero point and clamp in the source's code type.
     sw: float32 (C,).  bias: float64 (C,), real values (float32 values) or, with bias_is_integer, codes at sx * sw.
     per_channel: whether the source stored one weight scale per channel.  op: which kernel, where a runtime has several.
-    dtype: the activations' code type.  wide: float64 (C,): sw as exact as the source has it,
-    for the exact runtimes.
+    delegated: whether TFLite's delegate takes the layer (ir.ConvTranspose2d).
+    dtype: the activations' code type.  wide: sw in float64, (C,), as exact as the source has it; for the exact runtimes.
     """
 
     sx: np.float32
@@ -40,7 +40,8 @@ class Layer:
     bias: F64Array | None = None
     bias_is_integer: bool = False
     per_channel: bool = True
-    op: Literal["conv", "depthwise", "linear"] = "conv"
+    op: Literal["conv", "depthwise", "linear", "transposed"] = "conv"
+    delegated: bool = True
     dtype: str = "int8"
     wide: F64Array | None = None
 
@@ -101,7 +102,11 @@ def onnxruntime(layer: Layer) -> Curve:
 
 
 def xnnpack(layer: Layer) -> Curve:
-    """TFLite with XNNPACK: the arithmetic of Eq. 14; it leaves uint8 depthwise layers to TFLite's kernel, Eq. 16."""
+    """TFLite with XNNPACK: the arithmetic of Eq. 14; it leaves uint8 depthwise layers to TFLite's kernel, Eq. 16, and
+    some transposed convolutions.
+    """
+    if layer.op == "transposed" and not layer.delegated:
+        return _transposed_alone("tflite-xnnpack", layer)
     if layer.op == "depthwise" and layer.dtype == "uint8":
         return _fixed_point("tflite-xnnpack", layer, two_roundings=True, away_from_zero=True)
     return _integer_bias_curve("tflite-xnnpack", layer, _integer_bias(layer), (layer.sx * layer.sw) / layer.sy)
@@ -145,7 +150,22 @@ def tflite_reference(layer: Layer) -> Curve:
 
 def tflite_ruy(layer: Layer) -> Curve:
     """TFLite optimised kernels without a delegate, Eq. 18: two roundings, both half up."""
+    if layer.op == "transposed":
+        return _transposed_alone("tflite-ruy", layer)
     return _fixed_point("tflite-ruy", layer, two_roundings=True, away_from_zero=False)
+
+
+def _transposed_alone(name: str, layer: Layer) -> Curve:
+    """TFLite's own optimised TRANSPOSE_CONV, int8: Eq. 16. For uint8 it rounds by Eq. 18 in blocks of 16 codes of the
+    whole output, and what is left at the end by Eq. 16, which no constants of a channel do.
+    """
+    if layer.dtype == "uint8":
+        raise IntactError(
+            f"{name} has no delegate for this uint8 transposed convolution, and TFLite's own kernel rounds the last "
+            "codes of its output unlike the rest; use int8, a fixed batch and a kernel no smaller than the stride, or "
+            "--match tflite-ref"
+        )
+    return _fixed_point(name, layer, two_roundings=True, away_from_zero=True)
 
 
 def _fixed_point(name: str, layer: Layer, two_roundings: bool, away_from_zero: bool) -> Curve:
