@@ -28,7 +28,7 @@ class Layer:
     sw: float32 (C,).  bias: float64 (C,), real values (float32 values) or, with bias_is_integer, codes at sx * sw.
     per_channel: whether the source stored one weight scale per channel.  op: which kernel, where a runtime has several.
     delegated: whether TFLite's delegate takes the layer (ir.ConvTranspose2d).
-    dtype: the activations' code type.  wide: sw in float64, (C,), as exact as the source has it; for the exact runtimes.
+    dtype: the activations' code type.  wide: float64 (C,), sw as exact as the source has it, for exact runtimes.
     """
 
     sx: np.float32
