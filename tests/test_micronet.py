@@ -330,6 +330,7 @@ def float_layer(net: Net) -> None:
         (lambda n: set_bits(n, "layer0.weight_quantizer", w_bits=9), "layer0.*w_bits=9.*2 to 8"),
         (lambda n: set_bits(n, "layer0.activation_quantizer", a_bits=1), "layer0.*a_bits=1"),
         (lambda n: set_bits(n, "layer4.weight_quantizer", w_bits=32), "layer4.*weights or activations only"),
+        (lambda n: n.modules.pop("layer4.activation_quantizer"), "layer4.*another way than DoReFa and IAO"),
         (float_layer, "layer4.*no quantised layer, but stands behind one"),
         (lambda n: n.modules.update(layer2=Module(("torch.nn.GELU",))), "layer2.*GELU is not supported"),
         (lambda n: n.steps.pop(-2), "."),
@@ -363,6 +364,13 @@ def test_iao_ranges_without_zero_are_refused() -> None:
     net.state["layer0.weight_quantizer.zero_point"][2] = 900
     with pytest.raises(IntactError, match=r"layer0.*more than the 255 that fit.*q_type=0"):
         graph_of(net)
+
+
+def test_what_was_never_calibrated_is_said() -> None:
+    net = iao_net(False, 8, True)
+    name = "layer3.activation_quantizer"
+    net.state |= {f"{name}.scale": np.ones(1, np.float32), f"{name}.observer.max_val": np.zeros(1, np.float32)}
+    assert [note for note in graph_of(net).notes if "calibration" in note and "'layer3'" in note]
 
 
 def test_what_the_user_must_say() -> None:

@@ -17,7 +17,7 @@ from pyexport.readers.builder import Value
 from pyexport.readers.calls import Module, Ref, Step, Topology
 from pyexport.readers.inert import Call, Instance
 from pyexport.readers.micronet_codes import Grid, QuantiserError
-from pyexport.readers.micronet_context import Context, Host, Real, State, kind_of
+from pyexport.readers.micronet_context import WEIGHTS, Context, Host, Real, State, kind_of
 from pyexport.readers.micronet_layers import ACCEPTED, FUNCTIONS, PLAIN, QUANTISED
 from pyexport.readers.options import Options
 from pyexport.readers.tensors import TensorError, Tensors
@@ -127,7 +127,10 @@ class _Reader:
 
     def module(self, module: Module, *args: Any) -> Any:
         names = [kind.rsplit(".", 1)[-1] for kind in module.kinds]
-        quantised = kind_of(self.context.topology, self.context.layer) is not None and not self.context.is_float()
+        kind = kind_of(self.context.topology, self.context.layer)
+        if kind is None and f"{self.context.layer}.{WEIGHTS}" in self.context.topology.modules:
+            self.context.fail("quantises its weights in another way than DoReFa and IAO, which are accepted")
+        quantised = kind is not None and not self.context.is_float()
         table = QUANTISED if quantised else PLAIN
         for name in names:
             if name in table:
