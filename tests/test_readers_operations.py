@@ -109,7 +109,7 @@ def test_other_kinds_of_model_are_refused_clearly(tmp_path: Path) -> None:
     with pytest.raises(IntactError, match=r"_conv_forward|conv2d.*not supported"):
         readers.read(path, (3, 8, 8))
     torch.save({"weight": torch.zeros(3)}, path)
-    with pytest.raises(IntactError, match=r"torch\.save.*torch\.jit\.save"):
+    with pytest.raises(IntactError, match=r"no quantised weights"):
         readers.read(path)
     dynamic = tq.quantize_dynamic(nn.Sequential(nn.Linear(4, 2)), {nn.Linear})
     torch.jit.save(torch.jit.script(dynamic), str(path))

@@ -43,7 +43,8 @@ def measured(built: Built, outputs: int, rtl: bool, scratch: Path) -> dict[str, 
     row["not proved"] = sum(1 for layer in network.layers for values in layer.differing if len(values))
     each = int(np.prod(network.output.shape))
     codes = verify.driving_codes(network, max(3, -(-outputs // each)))
-    checked = verify.verify(built.path, exported.graph.source, network, codes, built.options)
+    file, source = (built.twin, "torchscript") if built.twin else (built.path, exported.graph.source)
+    checked = verify.verify(file, source, network, codes, built.options)
     row["runtime"] = checked.runtime
     row["compared"] = sum(one.compared for one in checked.tensors)
     row["differ"] = sum(one.differing for one in checked.tensors)

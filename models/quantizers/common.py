@@ -26,6 +26,7 @@ class Built:
 
     options: keywords of `pyexport.export.export` beyond the file, such as match, relu, arch.
     accuracy: on the test images, in float and quantised, as the tool computes it; None where nothing was trained.
+    twin: a TorchScript file of the same model, whose runtime stands for that of a file which is never run.
     """
 
     row: int
@@ -33,6 +34,7 @@ class Built:
     path: Path
     options: Mapping[str, Any] = field(default_factory=dict)
     accuracy: tuple[float, float] | None = None
+    twin: Path | None = None
 
 
 def digits() -> tuple[Images, Images, Labels, Labels]:

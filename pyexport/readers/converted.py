@@ -25,6 +25,8 @@ SCALED = {"Hardswish", "LeakyReLU", "ELU", "Softmax"}
 NORMS = {"BatchNorm2d", "BatchNorm1d"}
 RELUS = {"torch.relu", "torch.relu_", "torch.nn.functional.relu", "torch.nn.functional.relu_", "relu", "relu_"}
 ADDS = {"torch.add", "operator.add", "operator.iadd"}
+# Functions of torch.nn.functional that FX gives a scale.
+WITH_SCALE = {"dropout", "hardswish", "leaky_relu", "elu"}
 OBSERVED = ".activation_post_process"
 # torch's functional modules' operations, by the function that tracing one shows.
 FUNCTIONS = {"torch.add": "add", "torch.mul": "mul", "torch.cat": "cat"}
@@ -54,7 +56,7 @@ class _Converter:
             self.modules[path] = self.module(path, self.model.modules[path])
         if stubs:
             self.add_functionals(called)
-        steps = list(self.model.steps) if stubs else self.with_sums()
+        steps = list(self.model.steps) if stubs else self.with_scales()
         steps = [Step(s.name, "module", "", s.args[:1]) if s.name in self.fused else s for s in steps]
         converted = Topology(self.model.input, tuple(steps), self.model.result, self.modules)
         converted = with_functionals(converted) if stubs else self.between_codes(converted)
@@ -167,35 +169,61 @@ class _Converter:
         last = Step("real output", "method", "dequantize", (_renamed(model.result, names),))
         return Topology(model.input, (first, *steps, last), Ref(last.name), self.modules)
 
-    def with_sums(self) -> list[Step]:
-        """FX names the scales of sums PLACE_scale_0, PLACE_scale_1, ... in the order of the calls. PLACE is the module
-        whose forward adds, or the ReLU module behind the sum.
+    def with_scales(self) -> list[Step]:
+        """FX names the scales of functions PLACE_scale_0, PLACE_scale_1, ... in the order of the calls. PLACE is the
+        module whose forward calls the function, or the ReLU module behind a sum.
         """
-        steps = list(self.model.steps)
+        steps = self.model.steps
+        changed: dict[int, list[Step]] = {}
         places: dict[str, list[tuple[int, Step | None]]] = {}
         for index, step in enumerate(steps):
-            if step.kind == "function" and step.target in ADDS and all(isinstance(arg, Ref) for arg in step.args):
-                relu = self.relu_behind(step)
+            if quantised_name(step) is not None:
+                relu = self.relu_behind(step) if step.target in ADDS else None
                 place = relu.target if relu is not None and relu.kind == "module" else step.scope
                 places.setdefault(place, []).append((index, relu))
-        for place, sums in places.items():
+        for place, calls in places.items():
             prefix = place.replace(".", "_") + "_" if place else "_"
             found = [re.fullmatch(rf"{re.escape(prefix)}scale_(\d+)", name) for name in self.state.entries]
             numbers = sorted(int(match[1]) for match in found if match)
-            if len(numbers) != len(sums):
+            if len(numbers) != len(calls):
                 raise IntactError(
-                    f"{self.state.file}: {place or 'the model'} adds {len(sums)} times and has {len(numbers)} scales "
-                    f"({prefix}scale_0, ...) in the file, so it is not clear whose they are; save the model with "
-                    "torch.jit.save"
+                    f"{self.state.file}: {place or 'the model'} calls {len(calls)} functions with a scale of their "
+                    f"own, and the file has {len(numbers)} ({prefix}scale_0, ...), so it is not clear whose they are; "
+                    "save the model with torch.jit.save"
                 )
-            for number, (index, relu) in zip(numbers, sums, strict=True):
+            for number, (index, relu) in zip(numbers, calls, strict=True):
                 names = {"scale": f"{prefix}scale_{number}", "zero_point": f"{prefix}zero_point_{number}"}
                 self.used |= set(names.values())
                 self.fused |= {relu.name} if relu else set()
-                target = "torch.ops.quantized.add_relu" if relu else "torch.ops.quantized.add"
-                args = (*steps[index].args, *self.state.take(names).values())
-                steps[index] = replace(steps[index], target=target, args=args, kwargs={})
-        return steps
+                changed[index] = quantised_calls(steps[index], relu is not None, **self.state.take(names))
+        return [new for index, step in enumerate(steps) for new in changed.get(index, [step])]
+
+
+def quantised_name(step: Step) -> str | None:
+    """The quantised operation, with a scale of its own, that FX makes of a function; None for any other step."""
+    name = step.target.rpartition(".")[2]
+    if step.kind == "method" and step.target == "flatten":
+        return "flatten"
+    if step.kind != "function" or (step.target in ADDS and not all(isinstance(arg, Ref) for arg in step.args)):
+        return None
+    if step.target in ADDS:
+        return "add"
+    return name if step.target.startswith("torch.nn.functional.") and name in WITH_SCALE else None
+
+
+def quantised_calls(step: Step, relu: bool, scale: Any, zero_point: Any) -> list[Step]:
+    """The calls that FX makes of a function. relu: with the ReLU behind a sum."""
+    if step.kind == "method":  # x.flatten(1), unlike torch.flatten(x, 1), works on real numbers
+        real = Step(f"{step.name} real", "method", "dequantize", step.args[:1])
+        flat = replace(step, name=f"{step.name} flat", args=(Ref(real.name), *step.args[1:]))
+        codes = (Ref(flat.name), scale, zero_point, "torch.quint8")
+        return [real, flat, Step(step.name, "function", "torch.quantize_per_tensor", codes)]
+    name = f"{quantised_name(step)}{'_relu' if relu else ''}"
+    if step.target in ADDS:
+        return [replace(step, target=f"torch.ops.quantized.{name}", args=(*step.args, scale, zero_point), kwargs={})]
+    kwargs = {key: value for key, value in step.kwargs.items() if key != "inplace" or name == "leaky_relu"}
+    kwargs |= {"output_scale": scale, "output_zero_point": zero_point}
+    return [replace(step, target=f"torch.ops.quantized.{name}", kwargs=kwargs)]
 
 
 def _renamed(value: Any, names: Mapping[str, str]) -> Any:

@@ -16,7 +16,7 @@ from pyexport.errors import IntactError
 
 MAX_PICKLE_BYTES = 32 << 20
 
-MAX_OPCODES = 2_000_000
+MAX_OPCODES = 1_000_000
 ORDERED = "collections.OrderedDict"
 SCRIPT_OBJECT = "torch.ScriptObject"  # whose state is (the state, the name of its class)
 

@@ -15,6 +15,9 @@ from pyexport.readers.inert import Call, Global, Persistent
 Array = npt.NDArray[Any]
 
 
+MAX_NESTED = 10_000
+
+
 class TensorError(ValueError):
     """A tensor that cannot be read. Callers turn it into an IntactError that names the layer."""
 
@@ -67,15 +70,24 @@ class Tensors:
 
     def decode(self, record: Any) -> Any:
         """A tensor record becomes an array or a QTensor, a tagged list a list; anything else is returned as it is."""
+        return self._decode(record, [MAX_NESTED])
+
+    def _decode(self, record: Any, left: list[int]) -> Any:
+        """left: how many records may still be decoded; a hostile file's lists can hold one any number of times."""
         if not isinstance(record, Call):
             return record
+        left[0] -= 1
+        if left[0] < 0:
+            raise TensorError("records are nested without end; the file is damaged")
         name = record.name.rsplit(".", 1)[-1]
         if name == "_rebuild_tensor_v2":
             return self._tensor(*self._arguments(record, 4))
         if name == "_rebuild_qtensor":
-            return self._qtensor(*self._arguments(record, 5))
+            return self._qtensor(left, *self._arguments(record, 5))
         (first,) = self._arguments(record, 1)
-        return [self.decode(item) for item in first] if isinstance(first, (list, tuple)) else self.decode(first)
+        if isinstance(first, (list, tuple)):
+            return [self._decode(item, left) for item in first]
+        return self._decode(first, left)
 
     def shape(self, record: Any) -> tuple[int, ...] | None:
         """The shape of a tensor record, without its values; None if it is no tensor."""
@@ -94,11 +106,13 @@ class Tensors:
             raise TensorError("a tensor without a shape; the file is damaged")
         return strided(self._storage(storage), offset, shape, strides)
 
-    def _qtensor(self, storage: Any, offset: Any, shape: Any, strides: Any, quantizer: Any) -> QTensor:
+    def _qtensor(self, left: list[int], storage: Any, offset: Any, shape: Any, strides: Any, quantizer: Any) -> QTensor:
         codes = self._tensor(storage, offset, shape, strides)
         kind = quantizer[0] if isinstance(quantizer, tuple) and len(quantizer) >= 3 else None
         scheme = kind.name if isinstance(kind, Global) else ""
-        scale, zero_point = (np.atleast_1d(self.decode(value)) for value in quantizer[1:3]) if scheme else ((), ())
+        scale, zero_point = (
+            (np.atleast_1d(self._decode(value, left)) for value in quantizer[1:3]) if scheme else ((), ())
+        )
         if scheme == "torch.per_channel_affine" and quantizer[3:] == (0,):
             return QTensor(codes, np.asarray(scale, np.float64), np.asarray(zero_point, np.int64), True)
         if scheme == "torch.per_tensor_affine":

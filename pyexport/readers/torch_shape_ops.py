@@ -152,6 +152,16 @@ def _dropout(context: Context, x: Any, p: Any, train: Any) -> Value:
     return context.value(x)
 
 
+@op("ops.quantized.dropout")
+def _quantized_dropout(
+    context: Context, self: Any, output_scale: Any, output_zero_point: Any, p: Any = 0.5, training: Any = False
+) -> Value:
+    """torch's kernel gives its operand as it is, at the operand's own scale."""
+    if training is not False:
+        context.fail("dropout is active; call model.eval() before saving")
+    return context.value(self)
+
+
 @op("torch.contiguous")
 def _contiguous(context: Context, x: Any, memory_format: Any = CONTIGUOUS) -> Value:
     value = context.value(x)
