@@ -430,6 +430,14 @@ def test_micronets_own_forward(name: str, tmp_path: Path) -> None:
     assert any("float32" in note for note in checked.notes)
 
 
+def test_a_checkpoint_without_its_class_is_refused(tmp_path: Path) -> None:
+    torch = pytest.importorskip("torch")
+    path = tmp_path / "net.pth"
+    torch.save({"state_dict": {"conv.activation_quantizer.scale": torch.ones(1)}}, path)
+    with pytest.raises(IntactError, match=r"micronet's; name the code.*--arch"):
+        export.export(str(path), input_shape=(1, 8, 8))
+
+
 def test_a_whole_module_saved_by_torch(tmp_path: Path) -> None:
     path = saved(tmp_path, "iao_symmetric", whole=True)
     given = {"arch": f"{CLASSES}:iao_symmetric", "input_shape": (1, 8, 8), "output_range": (-4.0, 6.0)}
