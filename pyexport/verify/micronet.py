@@ -44,9 +44,9 @@ def run(
     total = sum(values.size for values in tensors.values())
     notes = [f"in float32, micronet differs from itself in float64 in {different:,} of {total:,} codes"]
     bare = [layer.name for layer in network.layers if not np.asarray(layer.facts.get("bias", 1), np.float64).any()]
-    if bare:
+    if bare and network.float_input == "dorefa":
         notes.append(
-            f"{', '.join(bare)}: no bias and no batch norm, so exact ties occur; INTACT rounds them as micronet says, "
+            f"{', '.join(bare)}: no bias and no batch norm, so exact ties may occur; INTACT rounds them as micronet says, "
             "in micronet's own floats the errors of the sum decide them"
         )
     return Run(f"micronet, torch {torch.__version__}, float64", tensors, tuple(notes))
