@@ -97,8 +97,8 @@ def _weighted(graph: ir.Graph, node: ir.Conv2d | ir.ConvTranspose2d | ir.Linear,
     curve = runtimes.layer_curve(
         runtime,
         runtimes.Layer(
-            source.quant.scale, weights.scale.astype(np.float32), target.quant.scale, target.quant.zero_point, *node.clamp,
-            weights.bias, weights.bias_is_integer, weights.per_channel,
+            source.quant.scale, weights.scale.astype(np.float32), target.quant.scale, target.quant.zero_point,
+            *node.clamp, weights.bias, weights.bias_is_integer, weights.per_channel,
             _kernel(node, depthwise), not isinstance(node, ir.ConvTranspose2d) or node.delegated, source.quant.dtype,
         ),
     )  # fmt: skip

@@ -46,8 +46,8 @@ def run(
     bare = [layer.name for layer in network.layers if not np.asarray(layer.facts.get("bias", 1), np.float64).any()]
     if bare and network.float_input == "dorefa":
         notes.append(
-            f"{', '.join(bare)}: no bias and no batch norm, so exact ties may occur; INTACT rounds them as micronet says, "
-            "in micronet's own floats the errors of the sum decide them"
+            f"{', '.join(bare)}: no bias and no batch norm, so exact ties may occur; INTACT rounds them as micronet "
+            "says, in micronet's own floats the errors of the sum decide them"
         )
     return Run(f"micronet, torch {torch.__version__}, float64", tensors, tuple(notes))
 
