@@ -18,7 +18,8 @@ from pyexport.readers.calls import Module, Ref, Step, Topology
 from pyexport.readers.inert import Call, Instance
 from pyexport.readers.micronet_codes import Grid, QuantiserError
 from pyexport.readers.micronet_context import ACTIVATIONS, WEIGHTS, Context, Host, Real, State, kind_of
-from pyexport.readers.micronet_layers import ACCEPTED, FUNCTIONS, PLAIN, QUANTISED
+from pyexport.readers.micronet_layers import ACCEPTED, PLAIN, QUANTISED
+from pyexport.readers.micronet_steps import FUNCTIONS
 from pyexport.readers.options import Options
 from pyexport.readers.tensors import TensorError, Tensors
 
