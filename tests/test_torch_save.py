@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch", reason="torch writes the models that these tests read")
+pytest.importorskip("sklearn", reason="the demo models' script imports scikit-learn's digits")
 
 from torch import nn  # noqa: E402
 from torch.ao import quantization as tq  # noqa: E402
@@ -187,6 +188,45 @@ def test_the_scales_of_functions_in_an_fx_state_dict(tmp_path: Path) -> None:
             )
             theirs.append((f"torch.ops.quantized.{node.target.__name__}", float(scale), int(zero_point)))
     assert ours == theirs and len(ours) == 5
+
+
+FLATTENED = """
+import torch
+from torch import nn
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv, self.fc = nn.Conv2d(1, 4, 3), nn.Linear(36, 5)
+
+    def forward(self, x):
+        return self.fc(nn.functional.max_pool2d(self.conv(x), 2).flatten(1))
+
+class Doubled(Net):
+    def forward(self, x):
+        x = self.conv(x)
+        return self.fc(torch.flatten(nn.functional.max_pool2d(torch.add(x, x, alpha=2), 2), 1))
+"""
+
+
+def test_a_flatten_between_scales_in_an_fx_state_dict(tmp_path: Path) -> None:
+    """FX leaves x.flatten(1) on real numbers and quantises again behind it."""
+    (tmp_path / "net.py").write_text(FLATTENED)
+    nets.setup()
+    example = torch.randn(16, 1, 8, 8)
+    model = torch_saved.fx(arch.build(f"{tmp_path / 'net.py'}:Net"), example)
+    script, module, state = save(model, tmp_path)
+    expected = images_of(script, (1, 8, 8))
+    assert images_of(module, (1, 8, 8)) == expected
+    assert images_of(state, (1, 8, 8), arch=f"{tmp_path / 'net.py'}:Net") == expected
+
+
+def test_a_sum_that_scales_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "net.py").write_text(FLATTENED)
+    nets.setup()
+    state = save(torch_saved.fx(arch.build(f"{tmp_path / 'net.py'}:Doubled"), torch.randn(16, 1, 8, 8)), tmp_path)[2]
+    with pytest.raises(IntactError, match="belongs to no layer that the class calls"):
+        readers.read(state, (1, 8, 8), arch=arch.trace(f"{tmp_path / 'net.py'}:Doubled"))
 
 
 def test_a_checkpoint_with_a_state_dict(tmp_path: Path) -> None:

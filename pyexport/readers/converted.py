@@ -204,10 +204,10 @@ def quantised_name(step: Step) -> str | None:
     name = step.target.rpartition(".")[2]
     if step.kind == "method" and step.target == "flatten":
         return "flatten"
-    if step.kind != "function" or (step.target in ADDS and not all(isinstance(arg, Ref) for arg in step.args)):
+    if step.kind != "function":
         return None
     if step.target in ADDS:
-        return "add"
+        return "add" if not step.kwargs and all(isinstance(arg, Ref) for arg in step.args) else None
     return name if step.target.startswith("torch.nn.functional.") and name in WITH_SCALE else None
 
 
