@@ -6,6 +6,7 @@ classes/micronet_nin.py. The output's range is what the training images give.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -29,8 +30,10 @@ NETS = {
     "iao_fused": "IAO, batch norm fused",
     "iao_four_bits": "IAO, asymmetric, 4 bits",
     "iao_residual": "IAO, residual add, leaky ReLU",
+    "iao_upsampling": "IAO, transposed convolution",
     "iao_ptq": "IAO, post-training",
 }
+FLOAT = {"iao_residual": micronet_nin.Residual, "iao_upsampling": micronet_nin.upsampling}
 
 
 def build(folder: Path) -> list[Built]:
@@ -47,7 +50,7 @@ def _data(name: str) -> common.Split:
 
 def _built(folder: Path, name: str, data: common.Split) -> Built:
     images, test, labels, test_labels = data
-    state, before = _float(name == "iao_residual", float(images.max()))
+    state, before = _float(FLOAT.get(name, micronet_nin.Nin), float(images.max()))
     torch.manual_seed(0)
     net: torch.nn.Module = getattr(micronet_nin, name)(state=state)
     if name == "iao_ptq":
@@ -67,11 +70,11 @@ def _built(folder: Path, name: str, data: common.Split) -> Built:
 
 
 @cache
-def _float(residual: bool, highest: float) -> tuple[dict[str, Any], float]:
+def _float(make: Callable[[], torch.nn.Module], highest: float) -> tuple[dict[str, Any], float]:
     """The float network's state_dict and accuracy."""
     images, test, labels, test_labels = common.digits()
     torch.manual_seed(0)
-    net = micronet_nin.Residual() if residual else micronet_nin.Nin()
+    net = make()
     common.train(net, images * highest, labels, EPOCHS)
     with torch.no_grad():
         return net.state_dict(), common.accuracy(net(test * highest), test_labels)

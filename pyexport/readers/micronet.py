@@ -17,8 +17,9 @@ from pyexport.readers.builder import Value
 from pyexport.readers.calls import Module, Ref, Step, Topology
 from pyexport.readers.inert import Call, Instance
 from pyexport.readers.micronet_codes import Grid, QuantiserError
-from pyexport.readers.micronet_context import Context, Host, Real, State, kind_of
-from pyexport.readers.micronet_layers import ACCEPTED, FUNCTIONS, PLAIN, QUANTISED
+from pyexport.readers.micronet_context import ACTIVATIONS, WEIGHTS, Context, Host, Real, State, kind_of
+from pyexport.readers.micronet_layers import ACCEPTED, PLAIN, QUANTISED
+from pyexport.readers.micronet_steps import FUNCTIONS
 from pyexport.readers.options import Options
 from pyexport.readers.tensors import TensorError, Tensors
 
@@ -50,17 +51,30 @@ def graph_of(name: str, file: str, topology: Topology, state: State, options: Op
     return replace(graph, name=name)
 
 
-def _tensors(archive: Archive, top: Any) -> State:
-    """The tensors by name, below a checkpoint's other entries and DataParallel's wrapper."""
+def refuse_unnamed(archive: Archive, top: Any) -> None:
+    """Raises IntactError for IAO's checkpoints without a class of micronet's layers; DoReFa's hold plain floats."""
+    if isinstance(top, dict) and any(f"{ACTIVATIONS}.scale" in name for name in _records(archive, top)):
+        raise IntactError(
+            f"{archive.file}: is a checkpoint of micronet's; name the code that builds the network and calls "
+            "prepare, with --arch FILE.py:Class"
+        )
+
+
+def _records(archive: Archive, top: Any) -> dict[str, Any]:
+    """What the file holds by name, below a checkpoint's other entries."""
     inside = (top[key] for key in INSIDE if key in top) if isinstance(top, dict) else ()
     top = next((value for value in inside if isinstance(value, (dict, Instance))), top)
     if isinstance(top, Instance):
         modules = module_tree.modules_of(top.state, archive.file)
-        records = {f"{path}.{name}": record for path, one in modules.items() for name, record in one.attributes.items()}
-    elif isinstance(top, dict):
-        records = {name: record for name, record in top.items() if isinstance(name, str)}
-    else:
+        return {f"{path}.{name}": record for path, one in modules.items() for name, record in one.attributes.items()}
+    if not isinstance(top, dict):
         raise IntactError(f"{archive.file}: holds a {type(top).__name__}; accepted are a state_dict and a module")
+    return {name: record for name, record in top.items() if isinstance(name, str)}
+
+
+def _tensors(archive: Archive, top: Any) -> State:
+    """The tensors by name, without DataParallel's prefix."""
+    records = _records(archive, top)
     names = [name for name, record in records.items() if isinstance(record, Call) and record.name in TENSORS]
     prefix = "module." if names and all(name.startswith("module.") for name in names) else ""
     decoder = Tensors(archive)
@@ -127,7 +141,10 @@ class _Reader:
 
     def module(self, module: Module, *args: Any) -> Any:
         names = [kind.rsplit(".", 1)[-1] for kind in module.kinds]
-        quantised = kind_of(self.context.topology, self.context.layer) is not None and not self.context.is_float()
+        kind = kind_of(self.context.topology, self.context.layer)
+        if kind is None and f"{self.context.layer}.{WEIGHTS}" in self.context.topology.modules:
+            self.context.fail("quantises its weights in another way than DoReFa and IAO, which are accepted")
+        quantised = kind is not None and not self.context.is_float()
         table = QUANTISED if quantised else PLAIN
         for name in names:
             if name in table:

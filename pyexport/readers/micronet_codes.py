@@ -18,6 +18,7 @@ from pyexport import ir
 F64Array = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
 BITS = range(2, 9)
+MOST_ZERO = 1 << 20  # far beyond what the hardware holds
 
 
 class QuantiserError(ValueError):
@@ -114,6 +115,8 @@ def iao_codes(
     steps, zeros = scale.astype(np.float64), zero.astype(np.float64)
     if not (np.isfinite(steps).all() and (steps > 0).all() and np.isfinite(weight).all()):
         raise QuantiserError("a weight or its scale is not a positive finite number; train it again")
+    if np.abs(zeros).max(initial=0) > MOST_ZERO:
+        raise QuantiserError(f"a zero point of its weights is above {MOST_ZERO}; use symmetric weights (q_type=0)")
     codes = np.clip(half_away(weight / steps - zeros), low, high).astype(np.int64)
     return _iao(codes, steps, zeros, channels)
 

@@ -32,6 +32,7 @@ def read(path: Path, archive: Archive, options: Options) -> ir.Graph:
     top = inert.load(archive.read("data.pkl"), where, "data", inert.TORCH_SAVE)
     if options.arch is not None and micronet.is_micronet(options.arch):
         return micronet.read(path.stem, archive, top, options.arch, options)
+    micronet.refuse_unnamed(archive, top)
     if isinstance(top, dict):
         kind, (model, notes) = STATE, _state(archive, top, options)
     else:

@@ -44,10 +44,10 @@ def run(
     total = sum(values.size for values in tensors.values())
     notes = [f"in float32, micronet differs from itself in float64 in {different:,} of {total:,} codes"]
     bare = [layer.name for layer in network.layers if not np.asarray(layer.facts.get("bias", 1), np.float64).any()]
-    if bare:
+    if bare and network.float_input == "dorefa":
         notes.append(
-            f"{', '.join(bare)}: no bias and no batch norm, so exact ties occur; INTACT rounds them as micronet says, "
-            "in micronet's own floats the errors of the sum decide them"
+            f"{', '.join(bare)}: no bias and no batch norm, so exact ties may occur; INTACT rounds them as micronet "
+            "says, in micronet's own floats the errors of the sum decide them"
         )
     return Run(f"micronet, torch {torch.__version__}, float64", tensors, tuple(notes))
 
@@ -90,12 +90,16 @@ def forward(model: torch.nn.Module, network: Network, codes: IntArray, shape: tu
                 hooks.append(module.register_forward_pre_hook(watched.averaged(layer)))
         start = modules[_first_quantised(network, modules)]
         hooks.append(start.register_forward_pre_hook(watched.start(dtype)))
+        last = modules.get(network.layers[-1].name.split("+")[-1])
+        if last is not None:  # what comes behind it is left to the host
+            hooks.append(last.register_forward_hook(watched.result))
         with torch.no_grad():
             result = model(torch.zeros(len(codes), *shape, dtype=dtype))
     finally:
         for hook in hooks:
             hook.remove()
-    return watched.tensors | {network.output.tensor: watched.output(result)}
+    given = result if watched.given is None else watched.given
+    return watched.tensors | {network.output.tensor: watched.output(given)}
 
 
 def _first_quantised(network: Network, modules: dict[str, Any]) -> str:
@@ -104,12 +108,19 @@ def _first_quantised(network: Network, modules: dict[str, Any]) -> str:
 
 
 class _Watched:
-    """averages: whether the values on their way are codes already, put in front of an average of real numbers."""
+    """averages: whether the values on their way are codes already, put in front of an average of real numbers.
+
+    given: what the last layer's module gave.
+    """
 
     def __init__(self, network: Network, codes: IntArray) -> None:
         self.network, self.codes = network, codes
         self.tensors: dict[str, IntArray] = {}
         self.averages = False
+        self.given: torch.Tensor | None = None
+
+    def result(self, module: Any, args: Any, given: torch.Tensor) -> None:
+        self.given = given.clone()
 
     def start(self, dtype: torch.dtype) -> Callable[..., Any]:
         quant = self.network.tensors[self.network.input.tensor].quant
@@ -118,10 +129,12 @@ class _Watched:
 
     def reader(self, layer: QLayer) -> Callable[..., None]:
         """Takes what a quantiser gives, value by value of its layer's operands, as codes."""
-        calls = iter(layer.inputs * 2)
+        calls = iter(layer.inputs)  # a module that is called again is another layer of the network
 
         def hook(module: Any, args: Any, given: torch.Tensor) -> None:
-            name = next(calls)
+            name = next(calls, None)
+            if name is None:
+                return
             quant = self.network.tensors[name].quant
             step = float(module.scale) if hasattr(module, "scale") else 1 / quant.range[1]
             self.tensors[name] = self.hwc(name, np.rint(given.double().numpy() / step) + quant.zero_point)

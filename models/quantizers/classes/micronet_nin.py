@@ -104,16 +104,18 @@ def transposed_net(bits: int) -> nn.Module:
     """DoReFa's transposed convolution, up from (N, 4, 5, 5) to (N, 6, 11, 11)."""
     conv = dorefa.QuantConv2d(4, 8, 3, padding=1, a_bits=bits, w_bits=bits)
     up = dorefa.QuantConvTranspose2d(8, 6, 3, stride=2, a_bits=bits, w_bits=bits)
+    up.dilation = (1, 1)  # micronet 1.12.0 hands its arguments on in another order: (True, True), which torch refuses
     return nn.Sequential(conv, nn.BatchNorm2d(8), nn.ReLU(), up)
 
 
 dorefa_2, dorefa_3, dorefa_4, dorefa_5, dorefa_6, dorefa_7, dorefa_8 = (partial(dorefa_net, n) for n in range(2, 9))
 whole_2, whole_3, whole_4, whole_5, whole_6, whole_7, whole_8 = (partial(whole_net, n) for n in range(2, 9))
 transposed_2, transposed_4, transposed_8 = (partial(transposed_net, n) for n in (2, 4, 8))
+upsampling = partial(Residual, upsampling=True)
 iao_symmetric = partial(iao_net, Nin)
 iao_asymmetric = partial(iao_net, Nin, q_type=1, q_level=1)
 iao_fused = partial(iao_net, Nin, bn_fuse=True, weight_observer=1)
 iao_four_bits = partial(iao_net, Nin, a_bits=4, w_bits=4, q_type=1)
 iao_ptq = partial(iao_net, Nin, ptq=True)
 iao_residual = partial(iao_net, Residual)
-iao_upsampling = partial(iao_net, partial(Residual, upsampling=True))
+iao_upsampling = partial(iao_net, upsampling)
