@@ -162,7 +162,7 @@ def run(model: Any, x: F64) -> dict[str, F64]:
             continue
         (node,) = layer.inbound_nodes
         before = node.inbound_layers if isinstance(node.inbound_layers, list) else [node.inbound_layers]
-        inputs = [found[one.name] for one in before] if before else [x]
+        inputs = [found.get(one.name, x) for one in before]  # a Sequential hides its input layer
         if layer.__class__.__name__ == "QuantizeLayer":
             variables = layer.quantizer_vars
             found[layer.name] = fake_quant(inputs[0], layer.quantizer, variables["min_var"], variables["max_var"])

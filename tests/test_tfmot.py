@@ -130,8 +130,11 @@ def tutorial() -> Any:
 class Config(qat.QuantizeConfig):  # type: ignore[misc]
     """Asymmetric per tensor and symmetric per axis, of any width; its get_config says so, as the reader understands it."""
 
-    def __init__(self, weights: Any, activations: Any) -> None:
-        self.weights, self.activations = weights, activations
+    def __init__(self, weight_quantizer: Any, activation_quantizer: Any) -> None:
+        self.weights, self.activations = (
+            getattr(qat.quantizers, one["class_name"])(**one["config"]) if isinstance(one, dict) else one
+            for one in (weight_quantizer, activation_quantizer)
+        )
 
     def get_weights_and_quantizers(self, layer: Any) -> Any:
         return [(layer.kernel, self.weights)]
