@@ -1,7 +1,7 @@
 """A Keras model trained with tfmot, evaluated in float64 with NumPy: what its layers say, layer by layer.
 
-Written from Keras's and TensorFlow's documentation, on TensorFlow's own model objects; shares no code with pyexport. Only
-the nudging of ranges is float32, as it is in TensorFlow, because the scale is what it gives.
+Written from Keras's and TensorFlow's documentation, on TensorFlow's own model objects; shares no code with pyexport.
+Only the nudging of ranges is float32, as it is in TensorFlow, because the scale is what it gives.
 """
 
 from __future__ import annotations
@@ -37,7 +37,13 @@ def fake_weights(values: Any, quantizer: Any, variables: Mapping[str, Any], tran
     import tensorflow as tf
 
     low, high = (np.asarray(variables[key]) for key in ("min_var", "max_var"))
-    given = np.asarray(quantizer(tf.constant(np.asarray(values)), False, {k: tf.constant(v) for k, v in (("min_var", low), ("max_var", high))}))
+    given = np.asarray(
+        quantizer(
+            tf.constant(np.asarray(values)),
+            False,
+            {k: tf.constant(v) for k, v in (("min_var", low), ("max_var", high))},
+        )
+    )
     scale, _, _, _ = nudged(low, high, quantizer.num_bits, quantizer.narrow_range)
     scale = np.where((low == 0) & (high == 0), 1.0, scale)
     steps = np.rint(given.astype(np.float64) / scale)

@@ -69,10 +69,16 @@ class Model:
     functional: bool = False
 
     def config(self) -> dict[str, Any]:
-        entry: dict[str, Any] = {"class_name": "InputLayer", "config": {"batch_input_shape": [None, *self.shape], "name": "in"}}
+        entry: dict[str, Any] = {
+            "class_name": "InputLayer",
+            "config": {"batch_input_shape": [None, *self.shape], "name": "in"},
+        }
         settings = {"num_bits": self.bits, "per_axis": False, "symmetric": False, "narrow_range": False}
         quantizer = {"class_name": "AllValuesQuantizer", "config": settings} if self.input_range else None
-        first: dict[str, Any] = {"class_name": "QuantizeLayer", "config": {"name": "quantize_layer", "quantizer": quantizer}}
+        first: dict[str, Any] = {
+            "class_name": "QuantizeLayer",
+            "config": {"name": "quantize_layer", "quantizer": quantizer},
+        }
         stored = [entry, first, *(layer.stored() for layer in self.layers)]
         if not self.functional:
             return {"class_name": "Sequential", "config": {"name": "model", "layers": stored}}
@@ -87,7 +93,11 @@ class Model:
 
     def input_variables(self) -> list[tuple[str, Array]]:
         low, high = self.input_range or (0, 0)
-        names = [("quantize_layer_min", np.float32(low)), ("quantize_layer_max", np.float32(high))] if self.input_range else []
+        names = (
+            [("quantize_layer_min", np.float32(low)), ("quantize_layer_max", np.float32(high))]
+            if self.input_range
+            else []
+        )
         names.append(("optimizer_step", np.int32(3)))  # type: ignore[arg-type]
         return [(f"quantize_layer/{name}", np.asarray(value)) for name, value in names]
 
@@ -152,7 +162,9 @@ def block(entries: list[tuple[bytes, bytes]]) -> bytes:
     """A block of LevelDB's table format, keys with shared prefixes, and its trailer."""
     found, before = b"", b""
     for key, value in entries:
-        shared = next((i for i, (a, b) in enumerate(zip(key, before, strict=False)) if a != b), min(len(key), len(before)))
+        shared = next(
+            (i for i, (a, b) in enumerate(zip(key, before, strict=False)) if a != b), min(len(key), len(before))
+        )
         found += varint(shared) + varint(len(key) - shared) + varint(len(value)) + key[shared:] + value
         before = key
     return found + struct.pack("<II", 0, 1) + b"\0" + b"\0\0\0\0"

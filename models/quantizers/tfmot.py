@@ -1,8 +1,8 @@
 """Keras models trained with tfmot, TensorFlow's Model Optimization Toolkit, saved as .h5 (needs TensorFlow).
 
 quantize_model with the default 8-bit scheme (also as .keras, as a SavedModel and converted to .tflite), the scheme of n
-bits at every width, and QuantizeConfigs of one's own: asymmetric, per axis, narrow or not. The latter keep their widths to
-themselves, as those in tfmot's guide do, so a JSON file says them.
+bits at every width, and QuantizeConfigs of one's own: asymmetric, per axis, narrow or not. The latter keep their widths
+to themselves, as those in tfmot's guide do, so a JSON file says them.
 """
 
 from __future__ import annotations
@@ -75,7 +75,9 @@ class OwnConfig(qat.QuantizeConfig):  # type: ignore[misc]
     bits, symmetric, narrow, per_axis, activation_bits = 4, False, False, False, 8
 
     def get_weights_and_quantizers(self, layer: Any) -> list[tuple[Any, Any]]:
-        return [(layer.kernel, qat.quantizers.LastValueQuantizer(self.bits, self.per_axis, self.symmetric, self.narrow))]
+        return [
+            (layer.kernel, qat.quantizers.LastValueQuantizer(self.bits, self.per_axis, self.symmetric, self.narrow))
+        ]
 
     def get_activations_and_quantizers(self, layer: Any) -> list[tuple[Any, Any]]:
         return [(layer.activation, qat.quantizers.MovingAverageQuantizer(self.activation_bits, False, False, False))]
@@ -165,7 +167,9 @@ def build(folder: Path) -> list[Built]:
         found.append(Built(ROW, tool, path, options, (before[kind], after)))
         return model
 
-    model = saved("digits", qat.quantize_model(plain["digits"]), folder / "tfmot_default.h5", "tfmot quantize_model, .h5")
+    model = saved(
+        "digits", qat.quantize_model(plain["digits"]), folder / "tfmot_default.h5", "tfmot quantize_model, .h5"
+    )
     for name in ("tfmot_default.keras", "tfmot_default"):
         model.save(str(folder / name))
         what = ".keras" if name.endswith("s") else "SavedModel"

@@ -30,7 +30,9 @@ def activate(context: Context, value: Value, name: str, alpha: float = 0.2) -> V
         context.fail(f"applies {name} to the output of {value.pending.layer!r}, which is not quantised; {REMEDY}")
     context.tensor(value)
     return replace(
-        value, tensor="", pending=context.function(functions.get(name, name), value, alpha, "" if name == "leaky_relu" else name)
+        value,
+        tensor="",
+        pending=context.function(functions.get(name, name), value, alpha, "" if name == "leaky_relu" else name),
     )
 
 
