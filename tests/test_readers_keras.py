@@ -14,7 +14,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-h5py = pytest.importorskip("h5py")  # what follows needs it
+pytest.importorskip("h5py")
+
+import h5py
 
 from pyexport import export, ir, quantise, readers, verify
 from pyexport.errors import IntactError
@@ -110,7 +112,7 @@ def test_a_dense_layer_by_hand(tmp_path: Path) -> None:
 )
 def test_ranges_are_nudged_so_that_0_is_a_code(low: float, high: float, size: Width, scale: float, zero: int) -> None:
     found = keras_quant.nudge(np.array(low, F32), np.array(high, F32), size)
-    assert (float(found[0]), int(found[1])) == (pytest.approx(scale, rel=1e-7), zero)
+    assert int(found[1]) == zero and abs(float(found[0]) - scale) <= 1e-7 * scale
 
 
 @given(st.integers(2, 8), st.booleans(), st.floats(2**-10, 2**10, width=32), st.integers(0, 2**32 - 1))
@@ -283,12 +285,10 @@ def test_a_fixed_quantizer_has_8_bits_whatever_it_says(tmp_path: Path) -> None:
 
 def same(a: ir.Graph, b: ir.Graph) -> bool:
     def described(graph: ir.Graph) -> Any:
-        nodes = [
-            (replace(node, weights=None), *(np.asarray(part).tolist() for part in vars(node.weights).values()))  # type: ignore[call-arg]
-            if isinstance(node, (ir.Conv2d, ir.Linear))
-            else node
-            for node in graph.nodes
-        ]
+        nodes = [vars(node).copy() for node in graph.nodes]
+        for node in nodes:
+            if "weights" in node:
+                node["weights"] = [np.asarray(part).tolist() for part in vars(node["weights"]).values()]
         return nodes, graph.tensors, graph.input, graph.output
 
     return bool(described(a) == described(b))

@@ -26,7 +26,7 @@ from pyexport.readers import keras_quant
 from pyexport.readers.keras_quant import Width
 from tests import keras_reference as reference
 
-qat = tfmot.quantization.keras
+qat: Any = tfmot.quantization.keras
 layers = keras.layers
 F32 = np.float32
 
@@ -87,7 +87,7 @@ def test_real_inputs_become_tfmots_codes(bits: int, narrow: bool) -> None:
 
 
 def everything() -> Any:
-    """Convolutions of every kind with and without normalisation, pools, a sum, a concatenation, an activation by table."""
+    """Convolutions of every kind with and without normalisation, pools, a sum, a concatenation, a table."""
     entry = layers.Input((9, 8, 3))
     x = layers.ZeroPadding2D(((1, 0), (2, 1)), name="pad")(entry)
     x = layers.Conv2D(8, 3, strides=2, use_bias=False, name="conv1")(x)
@@ -127,7 +127,7 @@ def tutorial() -> Any:
     )
 
 
-class Config(qat.QuantizeConfig):  # type: ignore[misc]
+class Config(tfmot.quantization.keras.QuantizeConfig):  # type: ignore[misc]
     """Quantisers of any width and flags; its get_config says so, as the reader understands it."""
 
     def __init__(self, weight_quantizer: Any, activation_quantizer: Any) -> None:

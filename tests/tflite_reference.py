@@ -97,8 +97,8 @@ def _weighted(graph: ir.Graph, node: ir.Conv2d | ir.Linear, x: Codes, runtime: s
     curve = runtimes.layer_curve(
         runtime,
         runtimes.Layer(
-            source.quant.scale, weights.scale.astype(np.float32), target.quant.scale, target.quant.zero_point, *node.clamp, weights.bias,
-            weights.bias_is_integer, weights.per_channel,
+            source.quant.scale, weights.scale.astype(np.float32), target.quant.scale, target.quant.zero_point,
+            *node.clamp, weights.bias, weights.bias_is_integer, weights.per_channel,
             "depthwise" if depthwise else "conv" if conv else "linear", source.quant.dtype,
         ),
     )  # fmt: skip

@@ -26,7 +26,7 @@ from tensorflow_model_optimization.python.core.quantization.keras.experimental.d
 
 from models.quantizers.common import Built, Images, Labels, digits
 
-qat = tfmot.quantization.keras
+qat: Any = tfmot.quantization.keras
 layers = keras.layers
 WIDTHS = (2, 3, 4, 5, 6, 7, 8)
 WHOLE = (3, 6)  # of these the network with all layers, of the others the small one: TensorFlow takes its time
@@ -66,7 +66,7 @@ def small_model() -> Any:
     )
 
 
-class OwnConfig(qat.QuantizeConfig):  # type: ignore[misc]
+class OwnConfig(tfmot.quantization.keras.QuantizeConfig):  # type: ignore[misc]
     """Weights and activations of the widths below, as users write it; get_config says nothing of them.
 
     Registered only so that TensorFlow can load the model again to compare with.
