@@ -127,7 +127,7 @@ def tutorial() -> Any:
     )
 
 
-class Config(tfmot.quantization.keras.QuantizeConfig):  # type: ignore[misc]
+class Config(tfmot.quantization.keras.QuantizeConfig):
     """Quantisers of any width and flags; its get_config says so, as the reader understands it."""
 
     def __init__(self, weight_quantizer: Any, activation_quantizer: Any) -> None:

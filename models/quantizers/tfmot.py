@@ -66,7 +66,7 @@ def small_model() -> Any:
     )
 
 
-class OwnConfig(tfmot.quantization.keras.QuantizeConfig):  # type: ignore[misc]
+class OwnConfig(tfmot.quantization.keras.QuantizeConfig):
     """Weights and activations of the widths below, as users write it; get_config says nothing of them.
 
     Registered only so that TensorFlow can load the model again to compare with.
