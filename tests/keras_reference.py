@@ -1,7 +1,7 @@
 """A Keras model trained with tfmot, evaluated in float64 with NumPy: what its layers say, layer by layer.
 
-Written from Keras's and TensorFlow's documentation, on TensorFlow's own model objects; shares no code with pyexport. Only
-the nudging of ranges is float32, as it is in TensorFlow, because the scale is what it gives.
+Written from Keras's and TensorFlow's documentation, on TensorFlow's own model objects; shares no code with pyexport.
+Only the nudging of ranges is float32, as it is in TensorFlow, because the scale is what it gives.
 """
 
 from __future__ import annotations
@@ -168,7 +168,7 @@ def run(model: Any, x: F64) -> dict[str, F64]:
             continue
         (node,) = layer.inbound_nodes
         before = node.inbound_layers if isinstance(node.inbound_layers, list) else [node.inbound_layers]
-        inputs = [found[one.name] for one in before] if before else [x]
+        inputs = [found.get(one.name, x) for one in before]  # a Sequential hides its input layer
         if layer.__class__.__name__ == "QuantizeLayer":
             variables = layer.quantizer_vars
             found[layer.name] = fake_quant(inputs[0], layer.quantizer, variables["min_var"], variables["max_var"])

@@ -26,7 +26,7 @@ from pyexport.readers import keras_quant
 from pyexport.readers.keras_quant import Width
 from tests import keras_reference as reference
 
-qat = tfmot.quantization.keras
+qat: Any = tfmot.quantization.keras
 layers = keras.layers
 F32 = np.float32
 
@@ -87,7 +87,7 @@ def test_real_inputs_become_tfmots_codes(bits: int, narrow: bool) -> None:
 
 
 def everything() -> Any:
-    """Convolutions of every kind with and without normalisation, pools, sums, concatenations, an activation by table."""
+    """Convolutions of every kind with and without normalisation, pools, a sum, a concatenation, a table."""
     entry = layers.Input((9, 8, 3))
     x = layers.ZeroPadding2D(((1, 0), (2, 1)), name="pad")(entry)
     x = layers.Conv2D(8, 3, strides=2, use_bias=False, name="conv1")(x)
@@ -127,11 +127,14 @@ def tutorial() -> Any:
     )
 
 
-class Config(qat.QuantizeConfig):  # type: ignore[misc]
-    """Asymmetric per tensor and symmetric per axis, of any width; its get_config says so, as the reader understands it."""
+class Config(tfmot.quantization.keras.QuantizeConfig):
+    """Quantisers of any width and flags; its get_config says so, as the reader understands it."""
 
-    def __init__(self, weights: Any, activations: Any) -> None:
-        self.weights, self.activations = weights, activations
+    def __init__(self, weight_quantizer: Any, activation_quantizer: Any) -> None:
+        self.weights, self.activations = (
+            getattr(qat.quantizers, one["class_name"])(**one["config"]) if isinstance(one, dict) else one
+            for one in (weight_quantizer, activation_quantizer)
+        )
 
     def get_weights_and_quantizers(self, layer: Any) -> Any:
         return [(layer.kernel, self.weights)]
@@ -183,8 +186,8 @@ def fill(model: Any, rng: np.random.Generator, powers: bool) -> None:
     for layer in model.layers:
         inner = getattr(layer, "layer", layer)
         if inner.__class__.__name__ == "BatchNormalization":
-            for name, values in (("gamma", rng.normal(size=99)), ("beta", rng.normal(size=99)),
-                                 ("moving_mean", rng.normal(size=99)), ("moving_variance", rng.uniform(0.1, 2, 99))):  # fmt: skip
+            drawn = {name: rng.normal(size=99) for name in ("gamma", "beta", "moving_mean")}
+            for name, values in (drawn | {"moving_variance": rng.uniform(0.1, 2, 99)}).items():
                 variable = getattr(inner, name)
                 if variable is not None:
                     variable.assign(values[: variable.shape[0]])
@@ -267,9 +270,8 @@ def test_networks_equal_their_float64_evaluation(bits: int, tmp_path: Path, caps
         fill(model, np.random.default_rng(10 * bits + seed), powers)
         rows.append(check(model, tmp_path, seed))
     with capsys.disabled():
-        print(
-            f"\n{bits} bits, TensorFlow float32: {rows[0][1]} of {rows[0][0]:,} differ; at exact ties {rows[1][1]} of {rows[1][0]:,}"
-        )
+        (compared, differing), (tied, apart) = rows
+        print(f"\n{bits} bits, against float32: {differing} of {compared:,} differ; at exact ties {apart} of {tied:,}")
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,8 @@
 """Keras models trained with tfmot, TensorFlow's Model Optimization Toolkit, saved as .h5 (needs TensorFlow).
 
 quantize_model with the default 8-bit scheme (also as .keras, as a SavedModel and converted to .tflite), the scheme of n
-bits at every width, and QuantizeConfigs of one's own: asymmetric, per axis, narrow or not. The latter keep their widths to
-themselves, as those in tfmot's guide do, so a JSON file says them.
+bits at every width, and QuantizeConfigs of one's own: asymmetric, per axis, narrow or not. The latter keep their widths
+to themselves, as those in tfmot's guide do, so a JSON file says them.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from tensorflow_model_optimization.python.core.quantization.keras.experimental.d
 
 from models.quantizers.common import Built, Images, Labels, digits
 
-qat = tfmot.quantization.keras
+qat: Any = tfmot.quantization.keras
 layers = keras.layers
 WIDTHS = (2, 3, 4, 5, 6, 7, 8)
 WHOLE = (3, 6)  # of these the network with all layers, of the others the small one: TensorFlow takes its time
@@ -66,7 +66,7 @@ def small_model() -> Any:
     )
 
 
-class OwnConfig(qat.QuantizeConfig):  # type: ignore[misc]
+class OwnConfig(tfmot.quantization.keras.QuantizeConfig):
     """Weights and activations of the widths below, as users write it; get_config says nothing of them.
 
     Registered only so that TensorFlow can load the model again to compare with.
