@@ -36,7 +36,7 @@ RUN = $(PY) sim/run.py $${MODEL:+"$$MODEL"} $${SIM:+--sim "$$SIM"} $${INPUT:+--i
 	$${CHECK:+--check "$$CHECK"} $(if $(filter-out 0,$(WAVES)),--waves) $${OUT:+--out "$$OUT"}
 
 .DEFAULT_GOAL := help
-.PHONY: help setup sim report test fuzz lint bench quantizers model bitstream clean distclean
+.PHONY: help setup sim report test test-all fuzz lint bench quantizers model bitstream clean distclean
 
 help: ## list the targets and variables
 	@awk -f scripts/help.awk Makefile
@@ -55,6 +55,9 @@ report: ## what sim does, with its variables, and one HTML page of it
 test: ## run the tests
 	@scripts/setup.sh test
 	@$(PY) -m pytest -q -n 2 --dist loadfile tests
+
+test-all: test ## the tests, then those that need TensorFlow or Brevitas, in environments of their own (downloads gigabytes)
+	@scripts/test_all.sh
 
 fuzz: ## damaged files through every reader: make fuzz FILES=1000 READERS=tflite SEED=7 (default: 20,000 for each reader)
 	@scripts/setup.sh test

@@ -26,7 +26,8 @@ LONGEST_MESSAGE = 900
 SMALL = 200_000  # multiplications and codes of a network that is run as well
 GOOD = ("model", "refused", "refused as damaged")
 # Python's own codecs, which zipfile and json load when they first meet such bytes.
-for _codec in ("cp437", "utf-8-sig", "utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be", "utf-16", "utf-32"):
+for _codec in ("cp437", "utf-8-sig", "utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be", "utf-16", "utf-32",
+               "raw_unicode_escape", "unicode_escape", "latin-1", "ascii"):  # fmt: skip
     codecs.lookup(_codec)
 # What Python announces when code runs, is fetched or reaches out: none of it may happen while a file is read.
 FORBIDDEN = ("exec", "import", "pickle.find_class", "marshal.", "os.system", "os.exec", "os.fork", "os.posix_spawn",
