@@ -20,8 +20,9 @@ def run(model: Path, network: Network, codes: npt.NDArray[np.int64], real: npt.N
     engine = network.match if network.match in ENGINES else "fbgemm"
     if engine not in torch.backends.quantized.supported_engines:
         raise IntactError(f"--verify: this torch has no engine {engine}")
-    before = torch.backends.quantized.engine
+    before, threads = torch.backends.quantized.engine, torch.get_num_threads()
     torch.backends.quantized.engine = engine
+    torch.set_num_threads(1)  # a large tensor cut among threads has more elements left over of its vectors
     try:
         module = torch.jit.load(str(model))
         with torch.no_grad():
@@ -30,9 +31,25 @@ def run(model: Path, network: Network, codes: npt.NDArray[np.int64], real: npt.N
         raise IntactError(f"{model}: torch cannot run it: {str(error).strip().splitlines()[-1][:200]}") from error
     finally:
         torch.backends.quantized.engine = before
-    notes = () if torch.cpu._is_vnni_supported() else ("this CPU has no VNNI: torch's int8 kernels saturate in int16",)
+        torch.set_num_threads(threads)
     output = network.output.to_hwc(np.concatenate(results).reshape(-1, *network.output.shape))
-    return Run(f"torch {torch.__version__} {engine}", {network.output.tensor: output.astype(np.int64)}, notes)
+    return Run(
+        f"torch {torch.__version__} {engine}", {network.output.tensor: output.astype(np.int64)}, _notes(engine, network)
+    )
+
+
+def _notes(engine: str, network: Network) -> tuple[str, ...]:
+    """Where torch itself may be wrong."""
+    notes = []
+    if not torch.cpu._is_vnni_supported():
+        notes.append("this CPU has no VNNI: torch's int8 kernels saturate in int16")
+    for layer in network.layers:
+        weights = layer.facts.get("weight_codes")
+        if engine == "fbgemm" and layer.groups > 1 and weights is not None and np.abs(np.asarray(weights)).max() > 64:
+            notes.append(f"layer {layer.name!r}: fbgemm's kernel for groups saturates where activations exceed 7 bits")
+    if engine == "qnnpack":
+        notes.append("qnnpack's own relu6, hardtanh and clamp mix up the axes of a convolution's output")
+    return tuple(notes)
 
 
 def _codes(result: torch.Tensor, network: Network) -> npt.NDArray[np.int64]:
