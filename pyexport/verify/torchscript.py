@@ -11,10 +11,9 @@ import numpy.typing as npt
 import torch
 
 from pyexport.errors import IntactError
-from pyexport.qlayers import Network, QLayer
+from pyexport.qlayers import Network
 from pyexport.verify.run import Run, saturation
 
-DEPTHWISE_EXACT = 64  # largest weight
 ENGINES = ("fbgemm", "qnnpack", "onednn")
 
 
@@ -28,8 +27,9 @@ def run_module(make: Callable[[], Any], model: Path, network: Network, real: npt
     engine = network.match if network.match in ENGINES else "fbgemm"
     if engine not in torch.backends.quantized.supported_engines:
         raise IntactError(f"--verify: this torch has no engine {engine}")
-    before = torch.backends.quantized.engine
+    before, threads = torch.backends.quantized.engine, torch.get_num_threads()
     torch.backends.quantized.engine = engine
+    torch.set_num_threads(1)  # a large tensor cut among threads has more elements left over of its vectors
     try:
         with torch.no_grad():
             module = make()
@@ -38,18 +38,24 @@ def run_module(make: Callable[[], Any], model: Path, network: Network, real: npt
         raise IntactError(f"{model}: torch cannot run it: {str(error).strip().splitlines()[-1][:200]}") from error
     finally:
         torch.backends.quantized.engine = before
-    doubts = saturation("torch")
-    if engine == "fbgemm" and any(_saturates(layer) for layer in network.layers):
-        doubts += ("fbgemm's depthwise kernel saturates in 16 bits where weights leave -64..64, with VNNI too",)
+        torch.set_num_threads(threads)
     output = network.output.to_hwc(np.concatenate(results).reshape(-1, *network.output.shape))
-    return Run(f"torch {torch.__version__} {engine}", {network.output.tensor: output.astype(np.int64)}, (), doubts)
+    name = f"torch {torch.__version__} {engine}"
+    return Run(
+        name, {network.output.tensor: output.astype(np.int64)}, (), saturation("torch") + _doubts(engine, network)
+    )
 
 
-def _saturates(layer: QLayer) -> bool:
-    """Whether the layer is depthwise with weights that are too large for fbgemm's kernel."""
-    if layer.weights is None or layer.groups == 1 or layer.weights.shape[3] > 1:
-        return False
-    return bool(np.abs(np.asarray(layer.facts["weight_codes"])).max() > DEPTHWISE_EXACT)
+def _doubts(engine: str, network: Network) -> tuple[str, ...]:
+    """Where torch itself may be wrong."""
+    doubts = []
+    for layer in network.layers:
+        weights = layer.facts.get("weight_codes")
+        if engine == "fbgemm" and layer.groups > 1 and weights is not None and np.abs(np.asarray(weights)).max() > 64:
+            doubts.append(f"layer {layer.name!r}: fbgemm's kernel for groups saturates where activations exceed 7 bits")
+    if engine == "qnnpack":
+        doubts.append("qnnpack's own relu6, hardtanh and clamp mix up the axes of a convolution's output")
+    return tuple(doubts)
 
 
 def _codes(result: torch.Tensor, network: Network) -> npt.NDArray[np.int64]:
