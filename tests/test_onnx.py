@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from pyexport import ir, quantise, readers, verify
-from tests.onnx_writer import Model
 
+onnx = pytest.importorskip("onnx", reason="onnx writes some of the models")
 torch = pytest.importorskip("torch", reason="torch writes the models that these tests read")
 pytest.importorskip("onnxruntime", reason="onnxruntime quantises the models and is what they are compared with")
 
@@ -18,6 +18,7 @@ from pyexport.hwconfig import HwConfig  # noqa: E402
 from sim.runner import simulator_missing  # noqa: E402
 from tests import onnx_nets, rtl_network  # noqa: E402
 from tests.onnx_nets import FORMATS, NETS, TYPES  # noqa: E402
+from tests.onnx_writer import Model  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
@@ -268,3 +269,20 @@ def test_transposed_convolution(groups: int, tmp_path: Path) -> None:
     scale = np.float32(0.0321) * np.float32(0.004) / np.float32(0.05)
     ours = np.clip(np.rint(total.astype(np.float32) * scale) - 5, -128, 127).astype(np.int64)
     assert ours.shape == expected.shape and np.count_nonzero(ours != expected) <= 1
+
+
+@pytest.mark.parametrize("dtype", ["int8", "uint8"])
+def test_codes_in_and_out(dtype: str, tmp_path: Path) -> None:
+    """A QOperator model whose input and output are codes; its weights in a file of their own."""
+    rng = np.random.default_rng(0)
+    model = Model(("batch", 3, 8, 8), dtype)
+    source, target = model.scale("in", 0.05, 7, dtype), model.scale("out", 0.04, 9, dtype)
+    model.constant("w", rng.integers(-127, 128, (8, 3, 3, 3)).astype(np.int8))
+    model.constant("ws", rng.uniform(0.001, 0.01, 8).astype(np.float32))
+    model.constant("wz", np.zeros(8, np.int8))
+    model.constant("b", rng.integers(-999, 999, 8).astype(np.int32))
+    model.op("QLinearConv", f"x {source} w ws wz {target} b", "y")
+    proto, path = model.proto("y", dtype), tmp_path / "model.onnx"
+    onnx.save_model(proto, str(path), save_as_external_data=True, location="weights.bin", size_threshold=0)
+    assert (tmp_path / "weights.bin").stat().st_size > 216
+    assert_equal(onnx_nets.verified(path, 100), 28_800)

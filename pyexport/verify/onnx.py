@@ -44,12 +44,12 @@ def run(model: Path, network: Network, codes: npt.NDArray[np.int64], real: npt.N
     try:
         plain = onnx.load(str(model))
         shown = _shown(plain, network)
-        session, kinds = _session(plain, model, ())
+        session, kinds = _session(plain, ())
         outputs = _results(session, codes, real)
         found = {network.output.tensor: _output_codes(next(iter(outputs.values())), network)}
         notes = _notes(kinds)
         if shown:
-            more, kinds_shown = _session(plain, model, tuple(shown.values()))
+            more, kinds_shown = _session(plain, tuple(shown.values()))
             if kinds_shown == kinds:
                 arrays = _results(more, codes, real)
                 found = {**_tensors(arrays, shown, network), **found}
@@ -63,9 +63,7 @@ def run(model: Path, network: Network, codes: npt.NDArray[np.int64], real: npt.N
     return Run(f"onnxruntime {onnxruntime.__version__}", found, notes)
 
 
-def _session(
-    model: onnx.ModelProto, path: Path, shown: tuple[str, ...]
-) -> tuple[onnxruntime.InferenceSession, Counter[str]]:
+def _session(model: onnx.ModelProto, shown: tuple[str, ...]) -> tuple[onnxruntime.InferenceSession, Counter[str]]:
     """A session with `shown` as further outputs, and how many operations of each kind it ends up with."""
     known = {value.name for value in model.graph.output}
     wider = onnx.ModelProto()
@@ -74,7 +72,6 @@ def _session(
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     options.add_session_config_entry("session.qdqisint8allowed", "1")
-    options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(path.parent))
     with tempfile.TemporaryDirectory() as folder:
         options.optimized_model_filepath = str(Path(folder) / "optimised.onnx")
         session = onnxruntime.InferenceSession(wider.SerializeToString(), options, providers=["CPUExecutionProvider"])
