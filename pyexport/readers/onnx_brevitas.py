@@ -137,7 +137,7 @@ def batch_normalization(context: Context, op: Op, source: Any, gamma: Any, beta:
     """Between a layer and its Quant: goes into the layer's weight scales and bias."""
     if not context.qonnx:
         context.fail(
-            f"operation {op.kind} is not supported here; {HINTS[op.kind]}; with Brevitas, call brevitas.nn.utils.merge_bn, or export QONNX"
+            f"is not supported here; {HINTS[op.kind]}; with Brevitas, call brevitas.nn.utils.merge_bn, or export QONNX"
         )
     real, builder, layer = context.real(source), context.builder, context.layer
     parts = [gamma, beta, mean, variance]
