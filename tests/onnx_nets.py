@@ -137,6 +137,30 @@ NETS: dict[str, tuple[type[nn.Module], tuple[int, ...]]] = {
 }
 
 
+def torchao(kind: str, path: Path) -> Path:
+    """A network quantised by torchao's PT2E flow and exported to QDQ ONNX."""
+    from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
+
+    from models.quantizers.torchao_pt2e import quantizer
+
+    torch.manual_seed(0)
+    logging.disable(logging.WARNING)
+    net = nn.Sequential(
+        *(nn.Conv2d(3, 16, 3, padding=1), nn.BatchNorm2d(16), nn.ReLU()),
+        *(nn.Conv2d(16, 16, 3, padding=1, groups=16), nn.ReLU6(), nn.Conv2d(16, 8, 1), nn.ReLU(), nn.MaxPool2d(2)),
+        *(nn.Flatten(), nn.Linear(8 * 64, 20), nn.ReLU(), nn.Linear(20, 6)),
+    )
+    images, batch = torch.randn(8, 3, 16, 16), ({0: torch.export.Dim("batch", min=1, max=64)},)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        made = prepare_pt2e(torch.export.export(net.eval(), (images,), dynamic_shapes=batch).module(), quantizer(kind))
+        made(images)
+        program = torch.export.export(convert_pt2e(made), (images,), dynamic_shapes=batch)
+        torch.onnx.export(program, (images,), str(path), dynamo=True, external_data=False, verbose=False)
+    logging.disable(logging.NOTSET)
+    return path
+
+
 # --- larger topologies ---------------------------------------------------------------------------------------------
 
 

@@ -14,7 +14,9 @@ from tests.onnx_writer import Model
 torch = pytest.importorskip("torch", reason="torch writes the models that these tests read")
 pytest.importorskip("onnxruntime", reason="onnxruntime quantises the models and is what they are compared with")
 
-from tests import onnx_nets  # noqa: E402
+from pyexport.hwconfig import HwConfig  # noqa: E402
+from sim.runner import simulator_missing  # noqa: E402
+from tests import onnx_nets, rtl_network  # noqa: E402
 from tests.onnx_nets import FORMATS, NETS, TYPES  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -167,3 +169,50 @@ def test_every_channel_is_proved(power_of_two: bool, tmp_path: Path) -> None:
     path = model.save(tmp_path, model.pair("a", model.scale("a", 0.0625 if power_of_two else 0.061, -7)))
     (layer,) = quantise.quantise(readers.read(path)).layers
     assert not sum(values.size for values in layer.differing)
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_on_the_verilog(prepared: dict[str, Path], form: str, tmp_path: Path) -> None:
+    """Sum, concatenation with a change of scale, sigmoid, leaky ReLU, global pool: every layer's codes and cycles."""
+    if reason := simulator_missing("verilator"):
+        pytest.skip(reason)
+    path = tmp_path / "net.onnx"
+    onnx_nets.quantize_static(prepared["residual"], NETS["residual"][1], path, form)
+    graph = readers.read(path)
+    assert {"Add", "Concat", "AvgPool2d", "Lookup"} <= {type(node).__name__ for node in graph.nodes}
+    config = HwConfig(4, 4, 4, act_depth=2048, wgt_depth=1024, prm_depth=128, prg_depth=512, layers=16, tables=4)
+    ready = rtl_network.prepare(graph, config, 3, fixed_depths=True)
+    count = rtl_network.assert_equal(ready, rtl_network.simulated("verilator", ready, "onnx_hardware"))
+    print(f"{count} codes")
+
+
+@pytest.mark.parametrize(
+    "kind", ["X86InductorQuantizer", "XNNPACKQuantizer, per channel", "XNNPACKQuantizer, per tensor"]
+)
+def test_torchao_exported_to_onnx(kind: str, tmp_path: Path) -> None:
+    """Float biases, which onnxruntime quantises; the last layer of X86InductorQuantizer, which it computes in float."""
+    pytest.importorskip("torchao.quantization.pt2e", reason="torchao quantises the models that this test reads")
+    pytest.importorskip("onnxscript", reason="torch.onnx.export(dynamo=True) needs it")
+    path = onnx_nets.torchao(kind, tmp_path / "net.onnx")
+    result = onnx_nets.verified(path, 100)
+    *inner, output = result.tensors
+    assert sum(tensor.compared for tensor in inner) > 500_000 and not any(tensor.differing for tensor in inner)
+    if kind.startswith("X86"):
+        assert output.differing <= 2 and "1 Gemm" in result.notes[0]
+    else:
+        assert not output.differing and not result.notes
+
+
+def test_a_layer_in_float_keeps_its_bias(tmp_path: Path) -> None:
+    """A bias of a third of an accumulator step counts where nothing rounds it."""
+    model = Model(("batch", 4))
+    model.pair("x", model.scale("in", 1.0, 0))
+    model.constant("b", np.array([1 / 3, -1 / 3], np.float32))
+    model.op("Gemm", f"x_d {model.weights('w', np.eye(2, 4), 1.0)} b", "y", transB=1)
+    graph = readers.read(model.save(tmp_path, "y"), output_range=(-1.275, 1.275))
+    (node,) = graph.nodes
+    assert isinstance(node, ir.Linear) and node.in_float and not node.weights.bias_is_integer
+    quant = graph.tensors[graph.output.tensor].quant
+    network = quantise.quantise(graph)
+    codes = verify.golden_tensors(network, np.zeros((1, 4), np.int64))[network.output.tensor].ravel()
+    assert (codes - quant.zero_point).tolist() == [33, -33]  # a third in steps of 0.01

@@ -67,6 +67,7 @@ def _one(context: Context, value: Any, what: str) -> float:
 
 def _constant(context: Context, op: Op, source: Array, scale: Any, zero_point: Any, bits: Any) -> Constant:
     """Weights, or a bias (one axis), which may have up to 32 bits."""
+    context.take(source.size)
     wide = source.ndim == 1
     low, high = _limits(op, _bits(context, bits, 32 if wide else 8))
     step, axis = _along(context, source, scale, "scale")

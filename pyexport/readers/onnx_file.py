@@ -18,6 +18,7 @@ from pyexport.errors import IntactError
 from pyexport.readers.tensors import Array, TensorError
 
 MAX_FILE_BYTES = 2 << 30
+MAX_OPERATIONS = 20_000
 MIN_IR_VERSION, MAX_IR_VERSION = 3, 14
 MIN_OPSET, MAX_OPSET = 10, 28
 # onnx.TensorProto's numbers of the element types.
@@ -84,7 +85,9 @@ class Model:
         if not proto.HasField("graph") or not proto.graph.node:
             raise IntactError(f"{self.file}: holds no ONNX graph; {HOW}")
         self._check_versions(proto)
-        graph = proto.graph
+        graph, self.bytes = proto.graph, size
+        if len(graph.node) > MAX_OPERATIONS:
+            raise IntactError(f"{self.file}: {len(graph.node)} operations are more than the {MAX_OPERATIONS} accepted")
         if graph.sparse_initializer:
             raise IntactError(f"{self.file}: has sparse weights; save them dense")
         self._stored = {tensor.name: tensor for tensor in graph.initializer}
@@ -233,6 +236,7 @@ class Model:
         with path.open("rb") as stream:
             stream.seek(offset)
             data: bytes = stream.read(size)
+        self.bytes += size
         if len(data) != size:
             raise TensorError(f"the file {location[:60]!r} ends early; save the model again")
         return data

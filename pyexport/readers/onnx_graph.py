@@ -37,6 +37,7 @@ HINTS = {
     "BatchNormalization": "run onnxruntime's quant_pre_process before quantising: it folds a batch normalisation into "
     "its convolution"
 }
+SHARED = 16  # how many times its own bytes a file's layers may copy in elements
 CODE_TYPES: dict[str, ir.Dtype] = {"int8": "int8", "uint8": "uint8"}
 
 
@@ -78,7 +79,14 @@ class Context(RealContext):
         super().__init__(builder)
         self.model, self.batch = model, batch
         self.qonnx = builder.float_input == EXECUTOR
+        self.taken = 0  # elements of constants that layers have copied
         self.in_float = False  # whether the layer being written has a real result, which onnxruntime computes in float
+
+    def take(self, elements: int) -> None:
+        """Counts what a layer copies, so that layers which share a constant cannot need more memory than the file."""
+        self.taken += elements
+        if self.taken > SHARED * self.model.bytes + (1 << 20):
+            self.fail("too many layers share constants")
 
     # --- quantisation ------------------------------------------------------------------------------------------
 
@@ -211,7 +219,11 @@ def read(path: Path, options: Options) -> ir.Graph:
     builder = Builder(model.file, shape, EXECUTOR if own else "ort", input_hwc=_is_hwc(model))
     context = Context(builder, model, batch)
     values: dict[str, Any] = {"": None, model.inputs[0].name: Real.of_input(builder.input)}
-    for one in onnx_clips.joined(model, merged(model)):
+    try:
+        ops = onnx_clips.joined(model, merged(model))
+    except TensorError as error:
+        raise IntactError(f"{model.file}: {error}") from error
+    for one in ops:
         _run(context, one, values)
     result = values.get(model.outputs[0].name)
     if isinstance(result, Real) and result.source is None:

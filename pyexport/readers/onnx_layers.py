@@ -27,6 +27,7 @@ def weights_of(
         context.fail("its weights are no quantised constant; quantise them to int8 or uint8")
     if constant.codes.dtype.itemsize != 1:
         context.fail(f"weights of type {constant.codes.dtype} are not supported; int8 and uint8 are")
+    context.take(constant.codes.size)
     codes = np.ascontiguousarray(order(constant.codes), np.int16)
     out = codes.shape[0]
     if constant.axis is not None and (constant.axis % constant.codes.ndim != axis or constant.scale.shape != (out,)):

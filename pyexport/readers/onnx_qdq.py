@@ -15,6 +15,8 @@ from pyexport.readers.onnx_file import Op
 from pyexport.readers.onnx_graph import MS, Constant, Context, op
 from pyexport.readers.real import Real
 
+MAX_SIZE = 1 << 20  # along one axis
+
 
 @op("QuantizeLinear", MS + "QuantizeLinear")
 def quantize(context: Context, op: Op, source: Any, scale: Any, zero_point: Any = None) -> Any:
@@ -34,6 +36,7 @@ def _quantised_constant(context: Context, op: Op, source: Any, scale: Any, zero_
     if source.dtype != np.float32 or dtype.name not in ("int8", "uint8", "int32"):
         context.fail(f"quantises {source.dtype} constants to {dtype}; float32 to int8, uint8 or int32 is accepted")
     step, zero = context.scale_of(scale, zero_point, dtype.name)
+    context.take(source.size)
     shape = [1] * source.ndim
     if step.ndim:
         shape[_axis(context, op, source, step.size)] = -1
@@ -123,6 +126,7 @@ def _with_constant(context: Context, function: str, items: tuple[Any, Any], cons
     stored = items[which]
     if len(constants) == 2 or not isinstance(stored, Constant) or stored.axis is not None:
         context.fail("takes an activation and a quantised constant with one scale")
+    context.take(stored.codes.size)
     codes = np.unique(stored.codes)
     if codes.size != 1:
         context.fail("its constant has several values; one value for the whole tensor is accepted")
@@ -138,6 +142,7 @@ def _with_constant(context: Context, function: str, items: tuple[Any, Any], cons
 @op("Concat")
 def concat(context: Context, op: Op, *items: Any) -> Any:
     if all(isinstance(item, np.ndarray) and item.dtype.kind in "iu" and item.ndim == 1 for item in items):
+        context.take(sum(item.size for item in items))
         return np.concatenate(items)  # a shape
     layer, builder = context.layer, context.builder
     values = [context.codes(item) for item in items]
@@ -159,6 +164,8 @@ def concat(context: Context, op: Op, *items: Any) -> Any:
     if any(size[:hwc_axis] + size[hwc_axis + 1 :] != sizes[0][:hwc_axis] + sizes[0][hwc_axis + 1 :] for size in sizes):
         context.fail(f"inputs of shapes {', '.join(str(value.shape) for value in values)} do not fit side by side")
     total = sum(size[hwc_axis] for size in sizes)
+    if total > MAX_SIZE:
+        context.fail(f"has {total} positions along axis {axis}; {MAX_SIZE} are accepted")
     height, width, channels = (total if i == hwc_axis else n for i, n in enumerate(sizes[0]))
     shape = tuple(sum(v.shape[i] for v in values) if i == axis - 1 else n for i, n in enumerate(values[0].shape))
 
@@ -215,8 +222,11 @@ def _average(
     builder, layer = context.builder, context.layer
     hwc = builder.map_of(layer, value)
     size = builder.windows(layer, hwc, kernel, stride, pads, (1, 1))
+    step = builder.tensors[value.tensor].quant.scale
 
     def emit(quant: ir.Quant, relu: bool) -> Value:
+        if arithmetic != "ort-global" and kernel[0] * kernel[1] % 2 == 0 and np.frexp(step)[0] != 0.5:
+            builder.notes.append(f"layer {layer!r}: onnxruntime averages in float; its ties may fall to either side")
         result = builder.avg_pool(layer, value, kernel, stride, pads, include_pad, None, arithmetic, quant)
         return builder.clamp(layer, result, 0.0, None) if relu else result
 
@@ -262,7 +272,7 @@ def clip(context: Context, op: Op, source: Any, low: Any = None, high: Any = Non
         return np.clip(source, low, high).astype(source.dtype)  # weights of fewer bits than their type has
     limits = []
     for name, given in (("min", low), ("max", high)):
-        given = given.real if isinstance(given, Constant) else given
+        given = given.real if isinstance(given, Constant) and given.codes.size == 1 else given
         if given is None and name in op.attributes:
             given = np.asarray(op.attributes[name], np.float32)
         if given is not None and (not isinstance(given, np.ndarray) or given.size != 1 or given.dtype != np.float32):

@@ -166,7 +166,7 @@ def _pad(context: Context, op: Op, source: Any, pads: Any = None, value: Any = N
     if rank != 4 or sizes[0] or sizes[1] or sizes[4] or sizes[5]:
         context.fail(f"pads {sizes} are accepted along height and width only")
     around = (sizes[2], sizes[6], sizes[3], sizes[7])
-    filler = value.real if isinstance(value, Constant) else value
+    filler = value.real if isinstance(value, Constant) and value.codes.size == 1 else value
     if filler is not None and (not isinstance(filler, np.ndarray) or filler.size != 1):
         context.fail("its value is no constant")
 
@@ -176,6 +176,7 @@ def _pad(context: Context, op: Op, source: Any, pads: Any = None, value: Any = N
         if (0 if filler is None else float(filler.reshape(()))) != zero:
             builder.fail(layer, "pads with another value than zero (the zero point, in codes)")
         channels = builder.map_of(layer, codes)[2]
+        context.take(channels)
         ones = np.ones((channels, 1, 1, 1), np.int16)
         weights = ir.Weights(ones, np.ones(channels, np.float32), np.zeros(channels, np.int32), None)
         result = builder.conv(layer, codes, weights, (1, 1), around, (1, 1), channels, quant, False)
