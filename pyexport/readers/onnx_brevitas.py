@@ -67,6 +67,7 @@ def _one(context: Context, value: Any, what: str) -> float:
 
 def _constant(context: Context, op: Op, source: Array, scale: Any, zero_point: Any, bits: Any) -> Constant:
     """Weights, or a bias (one axis), which may have up to 32 bits."""
+    context.take(source.size)
     wide = source.ndim == 1
     low, high = _limits(op, _bits(context, bits, 32 if wide else 8))
     step, axis = _along(context, source, scale, "scale")
@@ -137,8 +138,7 @@ def batch_normalization(context: Context, op: Op, source: Any, gamma: Any, beta:
     """Between a layer and its Quant: goes into the layer's weight scales and bias."""
     if not context.qonnx:
         context.fail(
-            f"operation {op.kind} is not supported here; {HINTS[op.kind]}; with Brevitas, call "
-            "brevitas.nn.utils.merge_bn, or export QONNX"
+            f"is not supported here; {HINTS[op.kind]}; with Brevitas, call brevitas.nn.utils.merge_bn, or export QONNX"
         )
     real, builder, layer = context.real(source), context.builder, context.layer
     parts = [gamma, beta, mean, variance]

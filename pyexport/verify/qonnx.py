@@ -81,8 +81,8 @@ def _codes(network: Network, name: str, values: npt.NDArray[np.float32]) -> IntA
     """Real values (N, H, W, C) or (N, C) -> codes (N, H, W, C)."""
     tensor = network.tensors[name]
     steps = values.reshape(-1, *tensor.shape) / tensor.quant.scale + np.float32(tensor.quant.zero_point)
-    # an output that the file leaves real saturates
-    return np.asarray(np.clip(np.rint(steps), *tensor.quant.range), np.int64)
+    low, high = tensor.quant.range  # an output that the file leaves real saturates
+    return np.asarray(np.clip(np.rint(steps), low, high), np.int64)
 
 
 def _note(network: Network) -> str:
