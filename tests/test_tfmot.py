@@ -289,3 +289,42 @@ def test_own_quantizers(bits: int, symmetric: bool, narrow: bool, per_axis: bool
     for seed, powers in enumerate((False, True)):
         fill(model, np.random.default_rng(bits + seed), powers)
         check(model, tmp_path, seed)
+
+
+# --- .tflite -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("runtime", ["tflite-ref", "tflite-xnnpack"])
+def test_a_converted_model_equals_its_runtime(runtime: str, tmp_path: Path) -> None:
+    """The 8-bit path: a trained model through TFLiteConverter, against ai-edge-litert."""
+    pytest.importorskip("ai_edge_litert")
+    from tests import tflite_reference
+
+    model = qat.quantize_model(residual())
+    fill(model, np.random.default_rng(3), False)
+    converter = tf.lite.TFLiteConverter.from_keras_model(model)
+    converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    converter.inference_input_type = converter.inference_output_type = tf.int8
+    path = tmp_path / "model.tflite"
+    path.write_bytes(converter.convert())
+    graph = readers.read(path)
+    network = quantise.quantise(graph, runtime)
+    assert not any(len(values) for layer in network.layers for values in layer.differing)
+    inputs = tflite_reference.stimuli(graph.input.shape, graph.tensors["input"].quant, 100, 5)
+    expected = tflite_reference.run_litert(path.read_bytes(), [inputs], runtime)
+    given = verify.golden_tensors(network, inputs.astype(np.int64))[network.output.tensor]
+    assert np.array_equal(network.output.from_hwc(given).reshape(expected.shape), expected)
+    assert len(np.unique(expected)) > 20
+
+
+def residual() -> Any:
+    entry = layers.Input((8, 8, 3))
+    x = layers.Conv2D(8, 3, padding="same", use_bias=False, name="conv1")(entry)
+    x = layers.BatchNormalization(name="norm1")(x)
+    x = kept = layers.ReLU(6.0, name="relu1")(x)
+    x = layers.DepthwiseConv2D(3, padding="same", activation="relu", name="depthwise")(x)
+    x = layers.Conv2D(8, 1, name="conv2")(x)
+    x = layers.Add(name="add")([x, kept])
+    x = layers.MaxPooling2D(2, name="pool")(x)
+    x = layers.Flatten(name="flatten")(x)
+    return keras.Model(entry, layers.Dense(10, name="fc")(x))
