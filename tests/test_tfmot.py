@@ -21,10 +21,11 @@ import tensorflow as tf
 import tensorflow_model_optimization as tfmot
 import tf_keras as keras
 
-from pyexport import quantise, readers, runtimes, verify
+from pyexport import ir, quantise, readers, runtimes, verify
 from pyexport.readers import keras_quant
 from pyexport.readers.keras_quant import Width
 from tests import keras_reference as reference
+from tests import keras_writer
 
 qat: Any = tfmot.quantization.keras
 layers = keras.layers
@@ -289,6 +290,48 @@ def test_own_quantizers(bits: int, symmetric: bool, narrow: bool, per_axis: bool
     for seed, powers in enumerate((False, True)):
         fill(model, np.random.default_rng(bits + seed), powers)
         check(model, tmp_path, seed)
+
+
+@pytest.mark.parametrize("padding", ["same", "valid"])
+@pytest.mark.parametrize(
+    ("kernel", "stride", "extra"),
+    [
+        ((3, 3), (2, 2), None),
+        ((2, 2), (2, 2), None),
+        ((1, 2), (2, 3), None),
+        ((4, 3), (1, 2), None),
+        ((3, 4), (2, 2), (1, 1)),
+    ],
+)
+def test_transposed_convolutions_lie_where_keras_has_them(
+    kernel: tuple[int, int], stride: tuple[int, int], extra: Any, padding: str, tmp_path: Path
+) -> None:
+    """The graph's node, evaluated as its docstring says, against Keras's own layer on the same small integers."""
+    settings = {"kernel_size": list(kernel), "strides": list(stride), "padding": padding, "use_bias": False}
+    rng = np.random.default_rng(1)
+    weights = rng.integers(-3, 4, (*kernel, 4, 2)).astype(F32)
+    weights[0, 0, 0, 0] = 3
+    config = settings | {"output_padding": extra and list(extra), "activation": keras_writer.aware("linear")}
+    ranges = {"kernel": (-127.0, 127.0), "post_activation": (-100.0, 155.0)}
+    named: tuple[str, dict[str, Any]] = ("Default8BitConvTransposeQuantizeConfig", {})
+    layer = keras_writer.Layer("Conv2DTranspose", "up", config, {"kernel": weights}, ranges, named)
+    path = keras_writer.write_h5(tmp_path / "m.h5", keras_writer.Model((4, 5, 2), [layer]))
+    graph = readers.read(path)
+    (node,) = graph.nodes
+    assert isinstance(node, ir.ConvTranspose2d)
+    x = rng.integers(-3, 4, (1, 4, 5, 2)).astype(F32)
+    theirs = layers.Conv2DTranspose(4, **settings, output_padding=extra)
+    theirs.build(x.shape)
+    theirs.kernel.assign(weights)
+    expected = np.asarray(theirs(x))[0]
+    height, width, _ = graph.tensors["up"].shape
+    found = np.zeros((height, width, 4))
+    steps = node.weights.codes - node.weights.zero_point.reshape(-1, 1, 1, 1)
+    for y, column, ky, kx in np.ndindex(4, 5, *kernel):
+        at = y * stride[0] + ky - node.padding[0], column * stride[1] + kx - node.padding[2]
+        if 0 <= at[0] < height and 0 <= at[1] < width:
+            found[at] += steps[:, ky, kx, :] @ x[0, y, column]
+    assert found.shape == expected.shape and np.array_equal(found, expected)
 
 
 # --- .tflite -------------------------------------------------------------------------------------------------------
