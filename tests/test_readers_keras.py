@@ -443,17 +443,18 @@ def test_damaged_files(tmp_path: Path, kind: str) -> None:
     whole, rng = part.read_bytes(), random.Random(kind)
     assert not read_or_refuse(path)
     refused = 0
-    for _ in range(30):
+    fewer = 8 if kind in ("m.h5", "m.keras") else 1  # a process for each
+    for _ in range(32 // fewer):
         cut = rng.randrange(len(whole))
         part.write_bytes(whole[:cut])
         refused += read_or_refuse(path)
-    for _ in range(90):
+    for _ in range(88 // fewer):
         data = bytearray(whole)
         for _ in range(rng.randrange(1, 6)):
             data[rng.randrange(len(data))] = rng.choice((0, 255, 1, 127, 128, rng.randrange(256)))
         part.write_bytes(data)
         refused += read_or_refuse(path)
-    assert refused > 30
+    assert refused >= 32 // fewer
     shutil.rmtree(source)
 
 

@@ -21,10 +21,11 @@ import tensorflow as tf
 import tensorflow_model_optimization as tfmot
 import tf_keras as keras
 
-from pyexport import quantise, readers, runtimes, verify
+from pyexport import ir, quantise, readers, runtimes, verify
 from pyexport.readers import keras_quant
 from pyexport.readers.keras_quant import Width
 from tests import keras_reference as reference
+from tests import keras_writer
 
 qat: Any = tfmot.quantization.keras
 layers = keras.layers
@@ -289,3 +290,84 @@ def test_own_quantizers(bits: int, symmetric: bool, narrow: bool, per_axis: bool
     for seed, powers in enumerate((False, True)):
         fill(model, np.random.default_rng(bits + seed), powers)
         check(model, tmp_path, seed)
+
+
+@pytest.mark.parametrize("padding", ["same", "valid"])
+@pytest.mark.parametrize(
+    ("kernel", "stride", "extra"),
+    [
+        ((3, 3), (2, 2), None),
+        ((2, 2), (2, 2), None),
+        ((1, 2), (2, 3), None),
+        ((4, 3), (1, 2), None),
+        ((3, 4), (2, 2), (1, 1)),
+    ],
+)
+def test_transposed_convolutions_lie_where_keras_has_them(
+    kernel: tuple[int, int], stride: tuple[int, int], extra: Any, padding: str, tmp_path: Path
+) -> None:
+    """The graph's node, evaluated as its docstring says, against Keras's own layer on the same small integers."""
+    settings = {"kernel_size": list(kernel), "strides": list(stride), "padding": padding, "use_bias": False}
+    rng = np.random.default_rng(1)
+    weights = rng.integers(-3, 4, (*kernel, 4, 2)).astype(F32)
+    weights[0, 0, 0, 0] = 3
+    config = settings | {"output_padding": extra and list(extra), "activation": keras_writer.aware("linear")}
+    ranges = {"kernel": (-127.0, 127.0), "post_activation": (-100.0, 155.0)}
+    named: tuple[str, dict[str, Any]] = ("Default8BitConvTransposeQuantizeConfig", {})
+    layer = keras_writer.Layer("Conv2DTranspose", "up", config, {"kernel": weights}, ranges, named)
+    path = keras_writer.write_h5(tmp_path / "m.h5", keras_writer.Model((4, 5, 2), [layer]))
+    graph = readers.read(path)
+    (node,) = graph.nodes
+    assert isinstance(node, ir.ConvTranspose2d)
+    x = rng.integers(-3, 4, (1, 4, 5, 2)).astype(F32)
+    theirs = layers.Conv2DTranspose(4, **settings, output_padding=extra)
+    theirs.build(x.shape)
+    theirs.kernel.assign(weights)
+    expected = np.asarray(theirs(x))[0]
+    height, width, _ = graph.tensors["up"].shape
+    found = np.zeros((height, width, 4))
+    steps = node.weights.codes - node.weights.zero_point.reshape(-1, 1, 1, 1)
+    for y, column, ky, kx in np.ndindex(4, 5, *kernel):
+        at = y * stride[0] + ky - node.padding[0], column * stride[1] + kx - node.padding[2]
+        if 0 <= at[0] < height and 0 <= at[1] < width:
+            found[at] += steps[:, ky, kx, :] @ x[0, y, column]
+    assert found.shape == expected.shape and np.array_equal(found, expected)
+
+
+# --- .tflite -------------------------------------------------------------------------------------------------------
+
+
+def test_a_converted_model_equals_its_runtimes(tmp_path: Path) -> None:
+    """The 8-bit path: a quantised model through TFLiteConverter, against ai-edge-litert's two sets of kernels."""
+    pytest.importorskip("ai_edge_litert")
+    from tests import tflite_reference
+
+    model = qat.quantize_model(residual())
+    fill(model, np.random.default_rng(3), False)
+    converter = tf.lite.TFLiteConverter.from_keras_model(model)
+    converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    converter.inference_input_type = converter.inference_output_type = tf.int8
+    path = tmp_path / "model.tflite"
+    path.write_bytes(converter.convert())
+    graph = readers.read(path)
+    inputs = tflite_reference.stimuli(graph.input.shape, graph.tensors["input"].quant, 100, 5)
+    for runtime in ("tflite-ref", "tflite-xnnpack"):
+        network = quantise.quantise(graph, runtime)
+        assert not any(len(values) for layer in network.layers for values in layer.differing)
+        expected = tflite_reference.run_litert(path.read_bytes(), [inputs], runtime)
+        given = verify.golden_tensors(network, inputs.astype(np.int64))[network.output.tensor]
+        assert np.array_equal(network.output.from_hwc(given).reshape(expected.shape), expected), runtime
+        assert len(np.unique(expected)) > 20
+
+
+def residual() -> Any:
+    entry = layers.Input((8, 8, 3))
+    x = layers.Conv2D(8, 3, padding="same", use_bias=False, name="conv1")(entry)
+    x = layers.BatchNormalization(name="norm1")(x)
+    x = kept = layers.ReLU(6.0, name="relu1")(x)
+    x = layers.DepthwiseConv2D(3, padding="same", activation="relu", name="depthwise")(x)
+    x = layers.Conv2D(8, 1, name="conv2")(x)
+    x = layers.Add(name="add")([x, kept])
+    x = layers.MaxPooling2D(2, name="pool")(x)
+    x = layers.Flatten(name="flatten")(x)
+    return keras.Model(entry, layers.Dense(10, name="fc")(x))

@@ -14,6 +14,8 @@ import itertools
 import json
 import math
 import re
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +32,7 @@ HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
 MAX_JSON_BYTES = 64 << 20
 MAX_FILE_BYTES = 2 << 30
 MAX_NAMES = 64
+PROBE_SECONDS = 20
 KERAS_CONFIG, KERAS_WEIGHTS = "config.json", "model.weights.h5"
 METADATA = "keras_metadata.pb"
 HOW = "save the whole model with model.save('model.h5')"
@@ -71,6 +74,7 @@ class Hdf5:
             import h5py
         except ImportError:
             raise IntactError(f"{file}: is HDF5, which needs the package h5py: pip install h5py") from None
+        _probe(file, source)
         self.file, self.h5py = file, h5py
         self.root = h5py.File(source, "r")
 
@@ -108,6 +112,30 @@ class Hdf5:
                 raise TensorError(f"the attribute {part} is too long")
             found += list(group.attrs[part])
         return [name.decode() if isinstance(name, bytes) else str(name) for name in found]
+
+
+# Everything that the library parses, but no values.
+PROBE = """
+import io, sys, h5py
+source = sys.argv[1] if len(sys.argv) > 1 else io.BytesIO(sys.stdin.buffer.read())
+with h5py.File(source, "r") as file:
+    dict(file.attrs)
+    file.visititems(lambda name, item: dict(item.attrs) and None)
+"""
+
+
+def _probe(file: str, source: Path | BinaryIO) -> None:
+    """Parses the file in a process of its own first: a damaged one can keep the HDF5 library busy for ever."""
+    command = [sys.executable, "-I", "-c", PROBE, *([str(source.resolve())] if isinstance(source, Path) else [])]
+    given = None if isinstance(source, Path) else source.read()
+    try:
+        done = subprocess.run(command, input=given, capture_output=True, timeout=PROBE_SECONDS)
+    except subprocess.TimeoutExpired:
+        done = None
+    if not isinstance(source, Path):
+        source.seek(0)
+    if done is None or done.returncode:
+        raise IntactError(f"{file}: its HDF5 is damaged or truncated; {HOW}")
 
 
 def read_h5(path: Path) -> Saved:

@@ -57,10 +57,13 @@ def _load(model: Path) -> Any:
             return keras.models.load_model(str(model), compile=False)
     except (OSError, ValueError, TypeError, AttributeError, LookupError) as error:
         lines = str(error).strip().splitlines() or [type(error).__name__]
-        raise IntactError(
-            f"{model}: TensorFlow cannot load it ({lines[0][:200]}); a QuantizeConfig of one's own must be registered "
-            "with keras.utils.register_keras_serializable and imported, for it stands in no file"
-        ) from error
+        advice = "compare its .h5 instead: tfmot's layers do not load back from every format"
+        if "nknown" in lines[0]:
+            advice = (
+                "a QuantizeConfig of one's own must be registered with keras.utils.register_keras_serializable and "
+                "imported, for it stands in no file"
+            )
+        raise IntactError(f"{model}: TensorFlow cannot load it ({lines[0][:200]}); {advice}") from error
 
 
 def _inner(layer: Any) -> Any:
