@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from pyexport import golden, ir, quantise, runtimes
@@ -29,9 +29,14 @@ zeros = st.one_of(st.sampled_from([-128, 0, 127]), st.integers(-128, 127))
 
 
 @settings(max_examples=100, deadline=None)
+@example(f32(0.5), f32(0.01), 0.6, (-128, -128, -128), 1, False)
 @given(scales, scales, st.floats(0.6, 3.0), st.tuples(zeros, zeros, zeros), st.sampled_from([1, -1]), st.booleans())
 def test_every_pair_of_codes(a: f32, b: f32, stretch: float, z: tuple[int, int, int], sign: int, power: bool) -> None:
-    """Reference and XNNPACK arithmetic; scales whose ratio is a power of two have exact ties, away from zero."""
+    """Reference and XNNPACK arithmetic; scales whose ratio is a power of two have exact ties, away from zero.
+
+    What differs is listed, and lies at a tie: scales such as 0.5 and 0.01 have ties that the reference kernel breaks by
+    the 20-bit rounding errors of either operand, which are no function of the sum.
+    """
     if power:
         a, b, stretch = f32(2.0 ** np.round(np.log2(a))), f32(2.0 ** np.round(np.log2(b))), 2.0
     out = f32(max(a, b) * stretch)
@@ -42,7 +47,9 @@ def test_every_pair_of_codes(a: f32, b: f32, stretch: float, z: tuple[int, int, 
         v = (CODES - z[0])[:, None] * found.factors[0] + (CODES - z[1])[None, :] * found.factors[1]
         different = requantise(v[..., None], found.requant)[..., 0] != table
         assert np.unique(v[different]).tolist() == found.differing.tolist()
-        assert not different.any()
+        x, y = (CODES - z[0])[:, None] * (float(a) / float(out)), (CODES - z[1])[None, :] * (float(b) / float(out))
+        from_tie = np.abs((x + sign * y) % 1 - 0.5)
+        assert not different.any() or (runtime == "tflite-ref" and from_tie[different].max() < 2.0**-18)
 
 
 @settings(max_examples=40, deadline=None)
@@ -53,7 +60,8 @@ def test_ties_to_even(a: int, b: int, stretch: int, z: tuple[int, int, int], sig
     quants = [ir.Quant(f32(scale), zero, "int8") for scale, zero in zip(sizes, z, strict=True)]
     for runtime in ("exact", "qonnx"):
         table = runtimes.add_table(quants[0], quants[1], quants[2], runtime, None, sign)
-        assert not fit_add(table, CODES - z[0], CODES - z[1], sizes, z[2], sign).differing.size
+        frames = (z[2], 0)
+        assert not fit_add(table, CODES - z[0], CODES - z[1], sizes, z[2], sign, frames).differing.size
 
 
 def test_an_impossible_table_is_not_called_equal() -> None:

@@ -280,7 +280,7 @@ def test_other_files(content: bytes, tmp_path: Path) -> None:
 
 def test_no_file(tmp_path: Path) -> None:
     assert "cannot be read" in str(outcome(tmp_path / "nothing.pt"))
-    assert "cannot be read" in str(outcome(tmp_path))
+    assert "is no SavedModel" in str(outcome(tmp_path))
 
 
 @needs_model

@@ -95,7 +95,7 @@ def test_a_package_that_is_not_there(source: str, monkeypatch: pytest.MonkeyPatc
     monkeypatch.delattr(verify, source, raising=False)
     monkeypatch.setitem(sys.modules, package, None)
     network = quantise.quantise(readers.read(MODELS / "xor.pt"))
-    with pytest.raises(IntactError, match=rf"--verify needs the package {package}.*docs/verify\.md"):
+    with pytest.raises(IntactError, match=rf"--verify needs the package {package}.*docs/quantizers\.md"):
         verify.verify(MODELS / "xor.pt", source, network, verify.driving_codes(network, 1))
 
 

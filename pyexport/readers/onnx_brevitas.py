@@ -134,15 +134,14 @@ def trunc(
 
 
 @op("BatchNormalization")
-def batch_normalization(context: Context, op: Op, source: Any, gamma: Any, beta: Any, mean: Any, variance: Any) -> Real:
+def batch_normalization(context: Context, op: Op, source: Any, *parts: Any) -> Real:
     """Between a layer and its Quant: goes into the layer's weight scales and bias."""
     if not context.qonnx:
         context.fail(
             f"is not supported here; {HINTS[op.kind]}; with Brevitas, call brevitas.nn.utils.merge_bn, or export QONNX"
         )
     real, builder, layer = context.real(source), context.builder, context.layer
-    parts = [gamma, beta, mean, variance]
-    if any(not isinstance(part, np.ndarray) or part.shape != (real.shape[0],) for part in parts):
+    if len(parts) != 4 or any(not isinstance(part, np.ndarray) or part.shape != (real.shape[0],) for part in parts):
         context.fail("its parameters are no constants, one for each channel")
     if real.source is not None or real.steps or real.relu or op.attributes.get("training_mode", 0):
         context.fail("stands elsewhere than directly behind a layer with weights; quantise its input")

@@ -10,7 +10,8 @@ from random import Random
 from typing import Any
 
 from tests import tflite_nets
-from tests.fuzzing.containers import tflite_fields, zip_members
+from tests.fuzzing.containers import protobuf, tflite_fields, zip_members
+from tests.fuzzing.mutators import raw
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -37,6 +38,11 @@ TARGETS: dict[str, Target] = {
     "torchscript": Target(files("models/*.pt"), zip_members),
     "pt2e": Target(files("tests/fuzzing/seeds/*.pt2"), zip_members, {"output_range": (-2.0, 2.0)}),
     "tflite": Target({name: partial(make, 1) for name, make in tflite_nets.CASES.items()}, tflite_fields),
+    "onnx": Target(files("tests/fuzzing/seeds/*.onnx"), protobuf),
+    "torch_save": Target(files("tests/fuzzing/seeds/eager.pt"), zip_members),
+    "fx": Target(files("tests/fuzzing/seeds/fx.pt"), zip_members, {"input_shape": (1, 6, 6)}),
+    "state_dict": Target(files("tests/fuzzing/seeds/state.pt"), zip_members, {"relu": ()}),
+    "keras": Target(files("tests/fuzzing/seeds/keras.h5"), raw),
 }
 
 
