@@ -30,7 +30,7 @@ VERSION = 1  # of the manifest's layout
 
 @dataclass(frozen=True)
 class Frame:
-    """How a tensor lies in a frame: `lines` rows of `row_words` words, a pixel every `pixel_words` words of `rows` bytes.
+    """How a tensor lies in a frame: lines of `row_words` words, a pixel every `pixel_words`, words of `rows` bytes.
 
     patches: the windows that take the place of the pixels.
     """
@@ -139,13 +139,14 @@ class Deployed:
         return (codes.astype(np.int32) - quant.zero_point).astype(np.float32) * quant.scale
 
     def labels(self, codes: Array) -> npt.NDArray[np.int64]:
-        """Output codes [N, classes] -> class numbers [N], the first of equal scores. Raises IntactError where the output is no
-        list of scores.
+        """Output codes [N, classes] -> class numbers [N], the first of equal scores.
+
+        Raises IntactError where the output is no list of scores.
         """
         shape = codes.shape[1:]
         if sum(size > 1 for size in shape) > 1:
             raise IntactError(f"labels: the model's output {list(shape)} is no list of scores; leave --labels out")
-        return codes.reshape(len(codes), -1).argmax(axis=1)
+        return np.asarray(codes.reshape(len(codes), -1).argmax(axis=1), np.int64)
 
     def image(self, target: str) -> tuple[list[int], int]:
         """The words in use of a memory, and their width on the link in bits. Raises IntactError."""
@@ -157,7 +158,9 @@ class Deployed:
         except ValueError as error:
             raise IntactError(f"{path}: is not a memory image ({error})") from error
         hardware = self.hardware
-        stored = {"PROGRAM": PROGRAM_BITS, "WEIGHTS": hardware.wgt_bits, "PARAMS": hardware.prm_bits, "TABLES": 8}[target]
+        stored = {"PROGRAM": PROGRAM_BITS, "WEIGHTS": hardware.wgt_bits, "PARAMS": hardware.prm_bits, "TABLES": 8}[
+            target
+        ]
         if len(words) < self.used[target] or any(word >> stored for word in words):
             raise IntactError(f"{path}: is not the image that {self.path.name} describes; export again")
         if target == "PROGRAM":
@@ -250,9 +253,7 @@ def _frame(data: dict[str, Any], rows: int, limits: tuple[int, int] | None) -> F
             (out_h, out_w, taps), (kernel_h, kernel_w), (stride_h, stride_w), (top, bottom, left, right),
             (down, across), tensor.zero_point,
         )  # fmt: skip
-    frame = Frame(
-        port, tensor, int(data["words"]), int(data["row_words"]), int(data["pixel_words"]), rows, patches
-    )
+    frame = Frame(port, tensor, int(data["words"]), int(data["row_words"]), int(data["pixel_words"]), rows, patches)
     if frame.words != (patches.shape if patches else tensor.shape)[0] * frame.row_words:
         raise ValueError(f"{frame.words} words of tensor {tensor.name!r}")
     return frame

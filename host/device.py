@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
+from itertools import pairwise
 from typing import Protocol, TypeVar
 
 from host.client import Client, LinkError, NoResponse, Status
@@ -205,7 +206,7 @@ class Device:
         ends = [0]
         for index in range(len(deployed.layers)):
             ends.append(self._step(lambda index=index: end(index)))  # type: ignore[misc]
-        return [after - before for before, after in zip(ends, ends[1:], strict=False)]
+        return [after - before for before, after in pairwise(ends)]
 
     def counters(self) -> dict[str, int]:
         """CYCLES of the last run and RUNS since reset."""

@@ -24,6 +24,7 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from errno import EACCES
 from pathlib import Path
 from typing import NoReturn
 
@@ -138,7 +139,10 @@ def opened(address: str, baud: int, name: str) -> Iterator[serial.SerialBase]:
     try:
         port = serial.serial_for_url(address, baudrate=baud, timeout=timeout)
     except (OSError, ValueError, OverflowError) as error:  # SerialException is an OSError
-        raise IntactError(f"port {name}: cannot be opened: {str(error).splitlines()[0]}") from error
+        number = getattr(error, "errno", None)
+        why = os.strerror(number) if number else str(error).splitlines()[0]
+        hint = " (is this user in the group that may use serial ports, often `dialout`?)" if number == EACCES else ""
+        raise IntactError(f"port {name}: cannot be opened: {why}{hint}") from error
     with port:
         yield port
 
@@ -203,11 +207,10 @@ def work(args: argparse.Namespace, port: serial.SerialBase, err: Console, networ
     """Everything that the command line asks for, in order: reset, load, run, counters."""
     slow = "://" in str(port.port) or args.port == SIM
     device = Device(port, f"port {args.port}", 2.0 if slow else 0.2, args.timeout)
-    if network is None:
-        found = device.identity()
-        err.print(", ".join(f"{name} {value}" for name, value in found.items()))
-    else:
+    if network is not None:
         device.check(network)
+    if not (args.reset or args.load or args.input or args.counters):
+        print(", ".join(f"{name} {value}" for name, value in device.identity().items()))
     if args.reset:
         device.reset()
     if args.load and network is not None:
@@ -215,7 +218,9 @@ def work(args: argparse.Namespace, port: serial.SerialBase, err: Console, networ
         total = sum(len(words) * width // 8 for words, width in map(network.image, network.used))
         with bar(err, "loading", total) as show:
             device.load(network, args.load, lambda done, _: show(done))
-        err.print(f"loaded {', '.join(args.load).lower()} in {time.monotonic() - began:.1f} s")
+        err.print(
+            f"loaded {', '.join(t for t in args.load if t in network.used).lower()} in {time.monotonic() - began:.1f} s"
+        )
     status = infer(args, device, network, err, arrays, frames) if network is not None and frames else 0
     if args.counters and network is not None:
         counters(device, network)

@@ -19,18 +19,18 @@ from pyexport import bootstrap
 
 bootstrap.ready(("numpy", "flatbuffers", "rich", "cocotb"))
 
-import argparse
 import contextlib
 import fcntl
 import hashlib
 import importlib.metadata
 import json
 import shutil
+import signal
 import subprocess
 import tempfile
 import threading
 from pathlib import Path
-from typing import TextIO
+from typing import NoReturn, TextIO
 
 from constraints.boards import BOARDS
 from constraints.build import IMAGES
@@ -170,6 +170,11 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--blank", action="store_true", help="start with empty memories: the host loads them")
     parser.add_argument("--once", action="store_true", help="end with the first connection")
     args = parser.parse_args(argv)
+
+    def stop(*_: object) -> NoReturn:
+        raise KeyboardInterrupt  # takes the simulation with it, which a plain end would leave alone
+
+    signal.signal(signal.SIGTERM, stop)
     try:
         run(args.manifest, args.blank, args.once)
     except (IntactError, OSError) as error:
