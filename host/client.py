@@ -216,9 +216,9 @@ class Client:
 
     # ---------------------------------------------------------------- memories
 
-    def load(self, target: str, words: Sequence[int], width: int, address: int = 0,
+    def load(self, target: str, words: Sequence[int], width: int, address: int | None = 0,
              progress: Callable[[int], None] | None = None) -> None:  # fmt: skip
-        """Writes memory words from `address` on.
+        """Writes memory words from `address` on, or with None where the last `load` ended.
 
         `target` is a name in LOAD_TARGETS, `width` a word's bits (a multiple of 32).
         `progress` is called with the number of 32-bit slices sent so far.
@@ -227,7 +227,8 @@ class Client:
             raise ValueError(f"memory words of {width} bits: a multiple of 32 is needed")
         slices = [word >> shift & 0xFFFFFFFF for word in words for shift in range(0, width, 32)]
         register = REGISTERS["LOAD_DATA"][0]
-        self.write_reg("LOAD_ADDR", LOAD_TARGETS[target] << 28 | address)
+        if address is not None:
+            self.write_reg("LOAD_ADDR", LOAD_TARGETS[target] << 28 | address)
         burst = (self.max_payload - 1) // 4
         for at in range(0, len(slices), burst):
             part = slices[at : at + burst]

@@ -1,6 +1,6 @@
 """A board with an exported network: loading, running and reading counters, again where the line garbled something.
 
-Every step can be repeated from its start: a register, a part of a memory, an inference. After an answer that did not
+Every step can be repeated from its start: a register, a few words of a memory, an inference. After an answer that did not
 come, or came damaged, the device waits until the other end has forgotten what it holds of a frame, drops what came,
 sends RESET and repeats the step.
 """
@@ -12,15 +12,16 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 from typing import Protocol, TypeVar
 
-from host.client import Client, LinkError, NoResponse, Status
+from host.client import MAX_PAYLOAD, Client, LinkError, NoResponse, Status
 from host.deployed import Deployed
 from pyexport.errors import IntactError
 from pyexport.hwconfig import PROGRAM_BITS
 from pyexport.isa import ERRORS, LOAD_TARGETS
 
 T = TypeVar("T")
-RETRIES = 4  # of one step
-PART_BYTES = 4096  # of a memory, loaded in one step
+BURST_WORDS = (MAX_PAYLOAD - 1) // 4  # of 32 bits, in one request
+TRIES = 8  # of one step
+SILENT_TRIES = 2  # where not one byte has come
 NOISY = 10.0  # seconds after which a line that does not fall silent is given up
 GARBLED = (Status.BAD_CRC, Status.BAD_LENGTH)  # a damaged length is refused before its CRC comes
 
@@ -67,23 +68,26 @@ class Device:
         self.client = Client(self.line)
         self.silence, self.patience = silence, patience
         self.retries = 0  # steps repeated so far
+        self.placed = False  # whether the board knows where the next words of a memory go
 
     # ---------------------------------------------------------------- steps
 
     def _step(self, work: Callable[[], T]) -> T:
         """Does `work`, again after a garbled or missing response."""
-        for left in reversed(range(RETRIES)):
+        for number in range(1, TRIES + 1):
             try:
                 return work()
             except LinkError as error:
-                if left == 0 or not (isinstance(error, NoResponse) or error.status in GARBLED):
+                last = number >= (TRIES if self.line.received else SILENT_TRIES)
+                if last or not (isinstance(error, NoResponse) or error.status in GARBLED):
                     raise self._explained(error) from error
             self.retries += 1
             self._recover()
         raise AssertionError("unreachable")
 
     def _recover(self) -> None:
-        """Until the line is silent; then RESET. A RESET without a response is no error: the step's repetition is."""
+        """Until the line is silent; then RESET, after which a load must say its address again. A RESET without a response is no error: the step's repetition is."""
+        self.placed = False
         usual, self.port.timeout = self.port.timeout, self.silence
         end = time.monotonic() + NOISY
         try:
@@ -163,14 +167,19 @@ class Device:
         if "PROGRAM" in order:
             self._step(lambda: self.client.load("PROGRAM", [0], PROGRAM_BITS))
         for target, words, width in images:
-            part = max(1, PART_BYTES * 8 // width)
+            part = max(1, BURST_WORDS * 32 // width)  # whole memory words, in one request where one fits
+            self.placed = False
             for at in range(0, len(words), part):
                 some = words[at : at + part]
-                self._step(lambda t=target, s=some, w=width, a=at: self.client.load(t, s, w, a))  # type: ignore[misc]
+                self._step(lambda t=target, s=some, w=width, a=at: self._write(t, s, w, a))  # type: ignore[misc]
                 done += len(some) * width // 8
                 if progress:
                     progress(done, total)
         self.reset()
+
+    def _write(self, target: str, words: Sequence[int], width: int, address: int) -> None:
+        self.client.load(target, words, width, None if self.placed else address)
+        self.placed = True
 
     def run(self, deployed: Deployed, frames: Sequence[bytes]) -> Iterator[tuple[bytes, int]]:
         """Output frame and cycles of each input frame, in order.

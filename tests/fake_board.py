@@ -21,7 +21,7 @@ from host.client import MAX_PAYLOAD, Command, Status, crc16, encode_response
 from pyexport.hwconfig import HwConfig
 from pyexport.isa import ERRORS, HEADER, LOAD_TARGETS, MAGIC, REGISTERS
 
-EXPIRY = 0.05  # seconds after which a frame that pauses is forgotten
+EXPIRY = 0.1  # seconds after which a frame that pauses is forgotten
 NAMES = {address: name for name, (address, _) in REGISTERS.items()}
 TARGETS = {number: name for name, number in LOAD_TARGETS.items()}
 Mangle = Callable[[bytes], bytes]
@@ -206,23 +206,31 @@ class FakeBoard:
 
 
 class Wire:
-    """Faults, about one in `every` calls, the same for the same seed: a bit flipped, a byte lost, or garbage added."""
+    """Faults, one in about `gap` bytes: a bit flipped, a byte lost, or garbage added."""
 
-    def __init__(self, seed: int, every: int, kinds: str = "flip lose garbage") -> None:
-        self.random, self.every, self.kinds = random.Random(seed), every, kinds.split()
+    def __init__(self, seed: int, gap: int) -> None:
+        self.random, self.gap = random.Random(seed), gap
         self.faults = 0
+        self.left = self._next()
+
+    def _next(self) -> int:
+        return self.random.randrange(self.gap // 2, self.gap * 3 // 2)
 
     def __call__(self, data: bytes) -> bytes:
-        rng = self.random
-        if not data or rng.randrange(self.every):
-            return data
-        self.faults += 1
-        at, kind = rng.randrange(len(data)), rng.choice(self.kinds)
-        if kind == "flip":
-            return data[:at] + bytes([data[at] ^ 1 << rng.randrange(8)]) + data[at + 1 :]
-        if kind == "lose":
-            return data[:at] + data[at + 1 :]
-        return data[:at] + rng.randbytes(rng.randrange(1, 9)) + data[at:]
+        out = b""
+        for byte in data:
+            self.left -= 1
+            if self.left:
+                out += bytes([byte])
+                continue
+            self.left = self._next()
+            self.faults += 1
+            kind = self.random.choice(("flip", "lose", "garbage"))
+            if kind == "flip":
+                out += bytes([byte ^ 1 << self.random.randrange(8)])
+            elif kind == "garbage":
+                out += self.random.randbytes(self.random.randrange(1, 9)) + bytes([byte])
+        return out
 
 
 @contextmanager

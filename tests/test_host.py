@@ -275,13 +275,13 @@ def test_a_load_that_stops_leaves_nothing_that_runs(digits: Net, capfd: pytest.C
 def test_a_bad_line(seed: int, digits: Net, xor: Net, capfd: pytest.CaptureFixture[str]) -> None:
     """Bits flipped, bytes lost, garbage, both ways, while a network is loaded and runs: every code is right."""
     board = board_with(xor, digits)
-    board.to_board, board.to_host = Wire(seed, 12), Wire(seed + 100, 12)
+    board.to_board, board.to_host = Wire(seed, 3000), Wire(seed + 100, 500)
     with on_a_terminal(board.feed) as port:
         arguments = ("--port", port, "--manifest", digits.host.path, "--input", digits.host.path.parent / "inputs.npz")
         status, out, err = run(capfd, *arguments, "--load")
     assert status == 0, err
     assert np.array_equal(np.array([row.split() for row in out.splitlines()], int), digits.result)
-    assert board.to_board.faults + board.to_host.faults >= 4 and "the line garbled something" in err
+    assert board.to_board.faults >= 4 and board.to_host.faults >= 2 and "the line garbled something" in err
 
 
 def test_half_a_frame_from_before(digits: Net, capfd: pytest.CaptureFixture[str]) -> None:
@@ -357,7 +357,7 @@ def test_what_is_wrong_without_a_board(digits: Net, copy: Path, capfd: pytest.Ca
     for values, said in (
         (np.zeros((2, 8, 8)), "inputs have shape (2, 8, 8); the model takes [N, 1, 8, 8]"),
         (np.full((1, 1, 8, 8), 256), "input codes 256..256 lie outside uint8's 0..255"),
-        (np.full((1, 1, 8, 8), np.nan), "NaN"),
+        (np.full((1, 1, 8, 8), np.nan), "is not a number"),
         (np.zeros((0, 1, 8, 8)), "inputs have shape (0, 1, 8, 8)"),
     ):
         np.save(copy / "x.npy", values)
