@@ -290,6 +290,9 @@ class Client:
         """Input frame in, output frame out. seconds: as for `wait_done`."""
         self.send_input(frame)
         if not self.read_reg("CTRL") & CTRL_AUTO_START:  # there, the frame has started its run
+            state = self.status()
+            if state["error"] and not state["loaded"]:  # a start would clear it and wait for another frame
+                raise LinkError(f"the input frame was not taken: error {state['code']}", code=state["code"])
             self.start()
         self.wait_done(seconds)
         return self.read_output()

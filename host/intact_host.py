@@ -44,7 +44,7 @@ from pyexport.isa import LOAD_TARGETS
 ROOT = Path(__file__).resolve().parent.parent
 BAUD = 1_000_000  # of the ULX3S
 SIM = "sim"
-SIM_SECONDS = 30.0  # of silence that a simulated board, far slower than a real one, is allowed
+SIM_SECONDS = 10.0  # of silence that a simulated board, far slower than a real one, is allowed
 
 
 class Parser(argparse.ArgumentParser):

@@ -164,7 +164,7 @@ class FakeBoard:
             "PRM_DEPTH": config.prm_depth,
             "PRG_DEPTH": config.prg_depth,
             "TABLES": config.tables,
-            "STATUS": self.done << 4 | (self.error != 0) << 5 | self.error << 8,
+            "STATUS": bool(self.loaded) << 1 | self.done << 4 | (self.error != 0) << 5 | self.error << 8,
         }
         if name == "LAYER_CYCLES":
             return dict(enumerate(self.ends)).get(self.registers["LAYER_INDEX"], 0)
@@ -188,8 +188,7 @@ class FakeBoard:
     def start(self) -> None:
         """Runs at once. Memories or a frame that no network knows give an output frame of all ones."""
         if not self.loaded:
-            self.error = self.error or ERRORS["FRAME"][0]
-            return
+            return  # and waits for one
         running = next((k for k in self.known if self.holds(k)), self.known[0])
         self.output = b"\xff" * self.header()["out_words"] * self.config.rows
         if self.holds(running):
