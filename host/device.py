@@ -1,8 +1,8 @@
 """A board with an exported network: loading, running and reading counters, again where the line garbled something.
 
-Every step can be repeated from its start: a register, a few words of a memory, an inference. After an answer that did not
-come, or came damaged, the device waits until the other end has forgotten what it holds of a frame, drops what came,
-sends RESET and repeats the step.
+Every step can be repeated from its start: a register, a few words of a memory, an inference. After an answer that did
+not come, or came damaged, the device waits until the other end has forgotten what it holds of a frame, drops what
+came, sends RESET and repeats the step.
 """
 
 from __future__ import annotations
@@ -86,7 +86,10 @@ class Device:
         raise AssertionError("unreachable")
 
     def _recover(self) -> None:
-        """Until the line is silent; then RESET, after which a load must say its address again. A RESET without a response is no error: the step's repetition is."""
+        """Until the line is silent; then RESET, after which a load must say its address again.
+
+        A RESET without a response is no error: the step's repetition finds out.
+        """
         self.placed = False
         usual, self.port.timeout = self.port.timeout, self.silence
         end = time.monotonic() + NOISY
@@ -187,6 +190,7 @@ class Device:
         Raises IntactError where sizes or cycles show that another network than `deployed` is in the board's memories;
         the cycles of every layer are compared after the first inference.
         """
+        self.reset()  # a client that was stopped may have left a part of a frame, or one that nobody fetched
         for index, frame in enumerate(frames):
             result, cycles = self._step(lambda frame=frame: self._inference(frame))  # type: ignore[misc]
             if len(result) != deployed.target.size:

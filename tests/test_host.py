@@ -284,10 +284,12 @@ def test_a_bad_line(seed: int, digits: Net, xor: Net, capfd: pytest.CaptureFixtu
     assert board.to_board.faults >= 4 and board.to_host.faults >= 2 and "the line garbled something" in err
 
 
-def test_half_a_frame_from_before(digits: Net, capfd: pytest.CaptureFixture[str]) -> None:
-    """A client that died left half a request here and half a response there."""
+@pytest.mark.parametrize("request_too", [False, True])
+def test_half_a_frame_from_before(request_too: bool, digits: Net, capfd: pytest.CaptureFixture[str]) -> None:
+    """A client that was stopped left half an input frame, and half a request."""
     board = board_with(digits)
-    board.feed(b"\xa5\x04\x80\x00abc")
+    if request_too:
+        board.feed(b"\xa5\x04\x80\x00abc")
     board.take(b"an input frame's first part", last=False)
     arguments = ("--manifest", digits.host.path, "--input", digits.host.path.parent / "inputs.npz", "--limit", 1)
     with on_a_terminal(board.feed) as port:
