@@ -241,6 +241,8 @@ def run(args: argparse.Namespace) -> int:
         frames = network.encode(given, args.input)[: args.limit]
         if args.labels:
             network.labels(np.zeros((1, *network.target.port.shape), np.int8))
+    if args.out and (args.out.is_dir() or not os.access(args.out.parent, os.W_OK)):
+        raise IntactError(f"{args.out}: cannot be written")  # not after the last inference
     if args.load and network is not None:
         for target in set(args.load) & set(network.used):
             network.image(target)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import shutil
+import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -312,6 +314,25 @@ def test_no_answer_and_a_wrong_speed(digits: Net, capfd: pytest.CaptureFixture[s
         assert "the response's CRC is wrong" in refusal(capfd, "--port", port)
 
 
+@pytest.mark.parametrize("served", [0, 3])
+def test_the_port_goes_away(served: int, digits: Net, capfd: pytest.CaptureFixture[str]) -> None:
+    board = board_with(digits)
+
+    def serve(server: socket.socket) -> None:
+        with server.accept()[0] as connection:
+            for _ in range(served):
+                connection.sendall(board.feed(connection.recv(4096)))
+            connection.recv(4096)
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        thread = threading.Thread(target=serve, args=(server,))
+        thread.start()
+        port = f"socket://127.0.0.1:{server.getsockname()[1]}"
+        line = refusal(capfd, "--port", port, "--manifest", digits.host.path, "--load")
+        thread.join()
+    assert port in line and "disconnected" in line
+
+
 def test_another_design_or_array(digits: Net, capfd: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     board = board_with(digits)
     small = exported(ROOT / "models" / "xor.pt", tmp_path, "4x4")
@@ -355,6 +376,11 @@ def test_what_is_wrong_without_a_board(digits: Net, copy: Path, capfd: pytest.Ca
     assert "cannot be opened" in refusal(capfd, "--port", "socket://127.0.0.1:1")
     assert "--manifest: the network's" in refusal(capfd, *NOWHERE, "--load")
     assert "need --input" in refusal(capfd, *NOWHERE, "--labels")
+    out = copy / "nowhere" / "x.npy"
+    np.save(copy / "x.npy", digits.codes)
+    assert "cannot be written" in refusal(
+        capfd, *NOWHERE, "--manifest", manifest, "--input", copy / "x.npy", "--out", out
+    )
     assert "'rom' is no memory" in refusal(capfd, *load[:-1], "--load", "rom")
     for values, said in (
         (np.zeros((2, 8, 8)), "inputs have shape (2, 8, 8); the model takes [N, 1, 8, 8]"),
