@@ -246,6 +246,23 @@ def test_another_network_is_loaded_and_back(
             assert "loaded program, weights, params in" in err and board.holds(net.known)
 
 
+@pytest.mark.parametrize("name", ["int8 logistic", "uint8 activations", "int8 softmax"])
+def test_networks_of_tflite_are_loaded(name: str, capfd: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """With tables, and with a softmax: into empty memories, a word of every width."""
+    model = tmp_path / "net.tflite"
+    model.write_bytes(CASES[name](1).data)
+    net = exported(model, tmp_path)
+    np.savez(tmp_path / "x.npz", inputs=net.codes, codes=net.host.decode(net.outputs))
+    board = FakeBoard(net.exported.config, [net.known])
+    with on_a_terminal(board.feed) as port:
+        arguments = ("--port", port, "--manifest", net.host.path, "--input", tmp_path / "x.npz", "--load")
+        status, out, err = run(capfd, *arguments, "--real")
+    assert status == 0 and board.holds(net.known), err
+    assert ("TABLES" in net.host.used) == ("softmax" not in name)
+    wanted = net.host.real(net.host.decode(net.outputs)).reshape(COUNT, -1)
+    assert np.allclose(np.array([row.split() for row in out.splitlines()], float), wanted)
+
+
 def test_parts_of_a_network(digits: Net, capfd: pytest.CaptureFixture[str]) -> None:
     board = board_with(digits)
     for target in ("PROGRAM", "PARAMS", "WEIGHTS"):
