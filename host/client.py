@@ -20,6 +20,7 @@ from pyexport.isa import ERRORS, LOAD_TARGETS, MAGIC, REGISTERS
 SYNC_REQUEST = 0xA5
 SYNC_RESPONSE = 0x5A
 MAX_PAYLOAD = 512  # bytes, parameter PAYLOAD of rtl/uart_host.v
+MOST_GARBAGE = 4096  # bytes before a response
 
 # bits of CTRL
 CTRL_START = 1 << 0
@@ -62,11 +63,19 @@ STATUS_MEANING = {
 
 
 class LinkError(Exception):
-    """The link or the accelerator did not do what it was asked. `status` is None where no valid response came."""
+    """The link or the accelerator did not do what it was asked.
 
-    def __init__(self, message: str, status: Status | None = None) -> None:
+    status: of the response that said so, if one did.  code: of the accelerator's error, if it stopped with one.
+    """
+
+    def __init__(self, message: str, status: Status | None = None, code: int | None = None) -> None:
         super().__init__(message)
         self.status = status
+        self.code = code
+
+
+class NoResponse(LinkError):
+    """No valid response came: the two ends may disagree about where a frame begins."""
 
 
 class Link(Protocol):
@@ -108,24 +117,28 @@ def encode_response(command: int, status: int, payload: bytes = b"") -> bytes:
 def read_response(read: Callable[[int], bytes]) -> Response:
     """Takes one response from `read`, skipping bytes before its sync byte.
 
-    Raises LinkError when the bytes end early, the CRC is wrong or the status is unknown.
+    Raises NoResponse when the bytes end early, the CRC is wrong or the status is unknown, or no sync byte is among the
+    first MOST_GARBAGE bytes.
     """
 
     def exactly(count: int) -> bytes:
         data = read(count)
         if len(data) != count:
-            raise LinkError(f"no complete response: {count} bytes expected, {len(data)} came before the time-out")
+            raise NoResponse(f"no complete response: {count} bytes expected, {len(data)} came before the time-out")
         return data
 
-    while exactly(1)[0] != SYNC_RESPONSE:
-        pass
+    for _ in range(MOST_GARBAGE):
+        if exactly(1)[0] == SYNC_RESPONSE:
+            break
+    else:
+        raise NoResponse(f"{MOST_GARBAGE} bytes came, and none of them begins a response")
     header = exactly(4)
     command, status, length = struct.unpack("<BBH", header)
     payload = exactly(length) if length else b""
     if crc16(header + payload) != struct.unpack(">H", exactly(2))[0]:
-        raise LinkError("the response's CRC is wrong")
+        raise NoResponse("the response's CRC is wrong")
     if status not in list(Status):
-        raise LinkError(f"unknown status 0x{status:02X}")
+        raise NoResponse(f"unknown status 0x{status:02X}")
     return Response(command, Status(status), payload)
 
 
@@ -138,7 +151,7 @@ def memory_image(path: Path) -> list[int]:
 class Client:
     """An accelerator at the other end of `link`. Every method raises LinkError when something goes wrong.
 
-    After a LinkError without a status the two ends may disagree about where a frame begins: call `recover`.
+    After NoResponse the two ends may disagree about where a frame begins: call `recover`.
     """
 
     def __init__(self, link: Link, max_payload: int = MAX_PAYLOAD) -> None:
@@ -150,7 +163,7 @@ class Client:
         self.link.write(encode_request(command, payload))
         response = read_response(self.link.read)
         if response.status < Status.BAD_CRC and response.command != command:
-            raise LinkError(f"response to command 0x{response.command:02X} where 0x{command:02X} was sent")
+            raise NoResponse(f"response to command 0x{response.command:02X} where 0x{command:02X} was sent")
         return response
 
     def _ask(self, command: Command, payload: bytes = b"") -> Response:
@@ -184,6 +197,8 @@ class Client:
     def read_regs(self, address: int, count: int) -> list[int]:
         """Reads consecutive registers."""
         payload = self._ask(Command.READ, bytes([address, count])).payload
+        if len(payload) != 4 * count:
+            raise NoResponse(f"READ: {len(payload)} bytes came for {count} registers")
         return list(struct.unpack(f"<{count}I", payload))
 
     def read_reg(self, name: str) -> int:
@@ -201,9 +216,9 @@ class Client:
 
     # ---------------------------------------------------------------- memories
 
-    def load(self, target: str, words: Sequence[int], width: int, address: int = 0,
+    def load(self, target: str, words: Sequence[int], width: int, address: int | None = 0,
              progress: Callable[[int], None] | None = None) -> None:  # fmt: skip
-        """Writes memory words from `address` on.
+        """Writes memory words from `address` on, or with None where the last `load` ended.
 
         `target` is a name in LOAD_TARGETS, `width` a word's bits (a multiple of 32).
         `progress` is called with the number of 32-bit slices sent so far.
@@ -212,7 +227,8 @@ class Client:
             raise ValueError(f"memory words of {width} bits: a multiple of 32 is needed")
         slices = [word >> shift & 0xFFFFFFFF for word in words for shift in range(0, width, 32)]
         register = REGISTERS["LOAD_DATA"][0]
-        self.write_reg("LOAD_ADDR", LOAD_TARGETS[target] << 28 | address)
+        if address is not None:
+            self.write_reg("LOAD_ADDR", LOAD_TARGETS[target] << 28 | address)
         burst = (self.max_payload - 1) // 4
         for at in range(0, len(slices), burst):
             part = slices[at : at + burst]
@@ -254,7 +270,8 @@ class Client:
             state = self.status()
             if state["error"]:
                 meaning = dict(ERRORS.values()).get(state["code"], "unknown error")
-                raise LinkError(f"error {state['code']} in job {state['job']}: {meaning}")
+                message = f"error {state['code']} in job {state['job']}: {meaning}"
+                raise LinkError(message, code=state["code"])
             if state["done"]:
                 return
             if late:
@@ -273,6 +290,9 @@ class Client:
         """Input frame in, output frame out. seconds: as for `wait_done`."""
         self.send_input(frame)
         if not self.read_reg("CTRL") & CTRL_AUTO_START:  # there, the frame has started its run
+            state = self.status()
+            if state["error"] and not state["loaded"]:  # a start would clear it and wait for another frame
+                raise LinkError(f"the input frame was not taken: error {state['code']}", code=state["code"])
             self.start()
         self.wait_done(seconds)
         return self.read_output()

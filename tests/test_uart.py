@@ -80,6 +80,8 @@ def test_memory_image(tmp_path: Path) -> None:
 class Registers:
     """A link to a design that has registers and takes input: STATUS shows done from the look `looks` on."""
 
+    error = 0  # what STATUS shows
+
     def __init__(self, looks: int = 1) -> None:
         self.words = {address: 0 for address, *_ in REGISTERS.values()}
         self.looks = looks
@@ -92,7 +94,7 @@ class Registers:
         if command == Command.READ:
             if payload[0] == REGISTERS["STATUS"][0]:
                 self.looks -= 1
-                self.words[payload[0]] = (self.looks <= 0) << 4
+                self.words[payload[0]] = (self.looks <= 0) << 4 | self.error << 8 | (self.error > 0) << 5
             answer = struct.pack("<I", self.words[payload[0]])
         elif command == Command.WRITE:
             self.words[payload[0]] = struct.unpack("<I", payload[1:])[0] & ~7
@@ -113,6 +115,15 @@ def test_a_start_leaves_the_levels_of_ctrl(levels: int) -> None:
     # with auto start the frame itself is the start; a second one would count for the next frame
     client.run(b"frame")
     assert link.written[1:] == ([] if levels & 1 << 8 else [levels | 0b101])
+
+
+def test_a_frame_that_was_not_taken_is_not_started() -> None:
+    link = Registers(looks=10)
+    link.error = 3
+    with pytest.raises(LinkError, match="not taken") as caught:
+        Client(link).run(b"frame")
+    assert caught.value.code == 3
+    assert link.written == []
 
 
 def test_waiting_ends_by_the_clock() -> None:
