@@ -16,7 +16,7 @@ import numpy as np
 
 from pyexport import ir
 from pyexport.errors import IntactError
-from pyexport.readers import pt2e_shape_ops
+from pyexport.readers import pt2e_code_ops, pt2e_shape_ops
 from pyexport.readers.archive import Archive
 from pyexport.readers.builder import Builder
 from pyexport.readers.options import Options
@@ -24,7 +24,7 @@ from pyexport.readers.pt2e_ops import ACCEPTED, TABLE, Context
 from pyexport.readers.real import Real
 from pyexport.readers.tensors import Array, TensorError, strided
 
-assert pt2e_shape_ops  # registers its operations
+assert pt2e_code_ops and pt2e_shape_ops  # register their operations
 
 MAX_JSON_BYTES = 64 << 20
 
@@ -152,6 +152,8 @@ def _argument(model: Model, argument: dict[str, Any], values: dict[str, Any]) ->
         if name not in values:
             values[name] = model.tensor(name)
         return values[name]
+    if kind == "as_tensors":
+        return [_argument(model, {"as_tensor": item}, values) for item in content]
     if kind in ("as_int", "as_float", "as_bool", "as_string", "as_ints", "as_scalar_type", "as_floats"):
         number = float(content) if kind == "as_float" else content
         if isinstance(number, float) and not math.isfinite(number):

@@ -18,7 +18,8 @@ from pyexport.readers.tensors import Array, QTensor, TensorError
 
 ACCEPTED = (
     "accepted: quantize and dequantize (per tensor; per channel for weights), conv2d, linear, relu, hardtanh, clamp, "
-    "max_pool2d, avg_pool2d, adaptive_avg_pool2d, mean over H and W, flatten, reshape, view, dropout"
+    "max_pool2d, avg_pool2d, adaptive_avg_pool2d, mean over H and W, add, sub, cat, sigmoid, tanh, hardswish, "
+    "hardsigmoid, leaky_relu, flatten, reshape, view, dropout"
 )
 CODE_TYPES: dict[int, ir.Dtype] = {1: "uint8", 2: "int8"}
 TABLE: dict[str, Callable[..., Any]] = {}

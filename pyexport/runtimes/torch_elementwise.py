@@ -19,7 +19,8 @@ from pyexport.runtimes.curve import F32Array, F64Array, IntArray, fma32
 
 ENGINES = ("fbgemm", "onednn", "qnnpack")
 SCALAR = "-scalar"
-RUNTIMES = (*ENGINES, *(name + SCALAR for name in ENGINES))
+PROGRAM = "pt2e"  # float32 operations of an exported graph between its dequantise and quantise
+RUNTIMES = (*ENGINES, *(name + SCALAR for name in ENGINES), PROGRAM)
 LANES = 64  # codes in a vector on a CPU with AVX-512; what is left of 64 is all that is left of AVX2's 32, and more
 CONCAT_LANES = 8  # channels of a pixel that a concatenation's kernel takes at once
 OWN_TABLES = ("logistic", "tanh", "hard_sigmoid", "hard_swish")  # that qnnpack computes itself
@@ -39,10 +40,12 @@ def parts(node: Add | Lookup, runtime: str, shape: tuple[int, int, int]) -> list
 
     node.arithmetic: "torch-channels-last" or "torch-contiguous", the memory order of all operands;
     "torch-mixed", operands of both orders, which torch takes one code at a time; "torch-concat", an operand of a
-    channels-last concatenation; "", one kernel for every code.
+    channels-last concatenation; "pt2e", an exported graph's operations (Eq. 75); "", one kernel for every code.
     """
     height, width, channels = shape
     everything = np.arange(channels)
+    if node.arithmetic == PROGRAM and runtime in ENGINES:
+        return [Part(PROGRAM, everything)]
     whole = [Part(runtime, everything)]
     own = runtime == "qnnpack" and (isinstance(node, Add) or node.function in OWN_TABLES)
     if runtime not in ENGINES or own or not node.arithmetic.startswith("torch-"):
@@ -91,6 +94,9 @@ def add_table(
     a: Quant, b: Quant, out: Quant, runtime: str, limits: tuple[int, int] | None = None, sign: int = 1
 ) -> IntArray:
     """Codes of a + b for all pairs, int64 (256, 256): [code of a, code of b]. limits: of a fused ReLU."""
+    if runtime == PROGRAM:
+        total = _real(a, False)[:, None] + np.float32(sign) * _real(b, False)[None, :]
+        return _quantised(np.asarray(total, np.float32), out, False, limits)
     if sign != 1:
         raise IntactError("torch has no quantised subtraction")
     if runtime == "qnnpack":
@@ -123,9 +129,7 @@ def multiply_table(a: Quant, b: Quant, out: Quant, runtime: str, limits: tuple[i
 
 def unary_table(node: Lookup, source: Quant, out: Quant, runtime: str) -> IntArray:
     """Codes of a function of each code, int64 (256,)."""
-    if node.arithmetic == "pt2e":  # an exported graph's quantiser, Eq. 33
-        return _quantised(_real(source, False), out, False)
-    if node.function == "requantise" and node.arithmetic != "torch-concat":
+    if node.function == "requantise" and node.arithmetic != "torch-concat" and runtime != PROGRAM:
         # torch's own quantiser, Eq. 31, for every code alike
         wide = fma32(_real(source, False), np.asarray(ONE / out.scale), np.asarray(np.float32(out.zero_point)))
         return saturate(np.clip(np.rint(wide), -1e6, 1e6).astype(np.int64) - out.zero_point, out)
@@ -137,7 +141,7 @@ def unary_table(node: Lookup, source: Quant, out: Quant, runtime: str) -> IntArr
         raise IntactError(f"torch has no quantised function {node.function!r}")
     with np.errstate(over="ignore"):
         # the kernel of sigmoid alone dequantises in two steps
-        real = function(_real(source, not scalar and node.function != "logistic"))
+        real = function(_real(source, not scalar and node.function != "logistic" and runtime != PROGRAM))
     return _quantised(real, out, scalar)
 
 
