@@ -36,7 +36,7 @@ RUN = $(PY) sim/run.py $${MODEL:+"$$MODEL"} $${SIM:+--sim "$$SIM"} $${INPUT:+--i
 	$${CHECK:+--check "$$CHECK"} $(if $(filter-out 0,$(WAVES)),--waves) $${OUT:+--out "$$OUT"}
 
 .DEFAULT_GOAL := help
-.PHONY: help setup sim report test fuzz lint bench quantizers model bitstream clean distclean
+.PHONY: help setup sim report test test-gate formal fuzz lint bench quantizers model bitstream clean distclean
 
 help: ## list the targets and variables
 	@awk -f scripts/help.awk Makefile
@@ -55,6 +55,14 @@ report: ## what sim does, with its variables, and one HTML page of it
 test: ## run the tests
 	@scripts/setup.sh test
 	@$(PY) -m pytest -q -n 2 --dist loadfile tests
+
+test-gate: ## run the synthesised core, ECP5 and iCE40 netlists, against the golden model (minutes)
+	@scripts/setup.sh test
+	@INTACT_GATES=1 $(PY) -m pytest -q -s tests/test_gates.py
+
+formal: ## prove stream, AXI4-Lite, address and requantiser properties (yosys' SMT back end, z3)
+	@scripts/setup.sh formal
+	@$(PY) scripts/formal.py
 
 fuzz: ## damaged files through every reader: make fuzz FILES=1000 READERS=tflite SEED=7 (default: 20,000 for each reader)
 	@scripts/setup.sh test

