@@ -24,8 +24,8 @@ def equal(name: str, gates: GateRun) -> None:
     cycles = sum(gates.result.cycles)
     print(
         f"\n{name}: {gates.compared.compared} codes of {len(gates.result.cycles)} inferences compared, "
-        f"{gates.compared.different} differ; {cycles:,} cycles at {gates.rate:,.0f} a second; synthesis {synthesis:.0f} s, "
-        f"simulator {building:.0f} s, simulation {simulating:.1f} s; "
+        f"{gates.compared.different} differ; {cycles:,} cycles at {gates.rate:,.0f} a second; "
+        f"synthesis {synthesis:.0f} s, simulator {building:.0f} s, simulation {simulating:.1f} s; "
         + ", ".join(f"{count:,} {kind}" for kind, count in sorted(gates.cells.items()))
     )
     assert gates.compared.compared > 0
@@ -64,7 +64,8 @@ def test_a_wrong_bit_is_seen() -> None:
 
 
 def test_cells_are_counted() -> None:
-    text = "module top(a);\n  wire a;\n  LUT4 #(\n    .INIT(1)\n  ) a1 (\n  );\n  INV b (\n  );\n  LUT4 #(\n  ) c (\n  );\n"
+    text = "module top(a);\n  wire a;\n"
+    text += "  LUT4 #(\n    .INIT(1)\n  ) a1 (\n  );\n  INV b (\n  );\n  LUT4 #(\n  ) c (\n  );\n"
     assert cells_of(text) == {"LUT4": 2, "INV": 1}
 
 

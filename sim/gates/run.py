@@ -144,9 +144,9 @@ def inputs_of(network: Network, inputs: npt.NDArray[np.generic] | None, count: i
     if inputs is not None:
         codes = quantise.input_codes(tensor, inputs[:count], network.float_input, "inputs")
         return (network.input.to_hwc(codes) + tensor.shift).astype(np.int8)
-    codes = np.random.default_rng(0).integers(-128, 128, (count, *tensor.shape)).astype(np.int8)
-    codes[0], codes[1] = -128, 127
-    return codes
+    random = np.random.default_rng(0).integers(-128, 128, (count, *tensor.shape)).astype(np.int8)
+    random[0], random[1] = -128, 127
+    return random
 
 
 def run(
