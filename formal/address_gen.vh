@@ -7,6 +7,7 @@
 
 localparam F_WIDE  = 8;  // bits of the sums here: wide enough that none wraps
 localparam F_DEPTH = 12;  // words of a memory that does not fill its addresses
+localparam [LEVELS-1:0] F_TURN = `F_TURN;  // loops that may turn twice
 
 wire f_empty = !counting && !valid_2 && !valid_3;
 reg [64*`INTACT_LOOP_WORDS-1:0] f_loops;
@@ -36,7 +37,7 @@ always @* begin
     f_legal = 1'b1;
     for (f_i = 0; f_i < LEVELS; f_i = f_i + 1) begin
         f_turn = $signed(loops[64*(f_i+1)+`F_FIELD +: F_WIDE]) + f_back;
-        if (loops[64*(f_i+1)+1 +: 15] != 15'd0 || f_turn < -8 || f_turn > 7) f_legal = 1'b0;
+        if (loops[64*(f_i+1)+1 +: 15] != 15'd0 || (reloads[16*f_i] && !F_TURN[f_i]) || f_turn < -8 || f_turn > 7) f_legal = 1'b0;
         f_index = reloads[16*f_i] & ~counts[16*f_i];
         f_sum_1 = f_sum_1 + f_times(f_turn, f_index);
         f_turn = f_times(f_turn, reloads[16*f_i]);

@@ -5,4 +5,5 @@
 `define F_ADDR  act_addr
 `define F_STEP  act_step
 `define F_NEXT  act_step_next
+`define F_TURN 7'b0000111
 `include "address_gen.vh"

@@ -5,4 +5,5 @@
 `define F_ADDR  wgt_addr
 `define F_STEP  wgt_step
 `define F_NEXT  wgt_step_next
+`define F_TURN 7'b0000111
 `include "address_gen.vh"
