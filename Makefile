@@ -60,7 +60,7 @@ test-gate: ## run the synthesised core, ECP5 and iCE40 netlists, against the gol
 	@scripts/setup.sh test
 	@INTACT_GATES=1 $(PY) -m pytest -q -s tests/test_gates.py
 
-formal: ## prove stream, AXI4-Lite, address and requantiser properties (yosys' SMT back end, z3)
+formal: ## prove properties of the streams, AXI4-Lite and the requantiser (yosys' SMT back end, z3)
 	@scripts/setup.sh formal
 	@$(PY) scripts/formal.py
 

@@ -1,4 +1,4 @@
-"""scripts/formal.py without its tools: what it would prove is there, and a missing tool is one line. make formal proves."""
+"""scripts/formal.py without its tools: what it would prove is there; a missing tool is one line. make formal proves."""
 
 from __future__ import annotations
 

@@ -128,7 +128,14 @@ def build(sim: str, family: Family, netlist: Path, rows: int, in_words: int) -> 
     library = library_folder()
     cells = netlist.parent / "cells.v"
     # one file, without what NO_INCLUDES leaves out: other vendors' names for the same flip-flops
-    cells.write_text("".join(["`define NO_INCLUDES\n", *((library / name).read_text() for name in family.library)]))
+    cells.write_text(
+        "".join(
+            [
+                "`define NO_INCLUDES\n`define NO_ICE40_DEFAULT_ASSIGNMENTS\n",
+                *((library / name).read_text() for name in family.library),
+            ]
+        )
+    )
     bench = ROOT / "sim" / "gates"
     sources = [*[bench / "gates.vlt"][: sim == "verilator"], netlist, cells, *family.models, bench / "intact_sim.v"]
     parameters: dict[str, int | str] = {"ROWS": rows, "IN_WORDS": in_words}
