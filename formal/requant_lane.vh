@@ -51,8 +51,8 @@ end
 always @* assert (code == f_code[7:0]);
 
 always @* begin
-    cover (low == -8'sd128 && high == 8'sd127 && f_y == 10'sd3 && code == 8'sd4 && zero_point == 8'sd0 && f_exc == 2'b00);
-    cover (f_y == 10'sd3 && code == 8'sd2 && zero_point == 8'sd0 && f_exc == 2'b00 && f_f == 24'd2 && f_shift != 6'd0);
+    cover (low == -8'sd128 && high == 8'sd127 && f_y == 10'sd65 && code == 8'sd66 && zero_point == 8'sd0 && f_exc == 2'b00);
+    cover (f_y == 10'sd127 && code == 8'sd126 && zero_point == 8'sd0 && f_exc == 2'b00 && f_f == 24'd64);
     cover (f_v == f_exc_v && f_exc == 2'b11 && code == 8'sd6 && f_y == 10'sd7 && zero_point == 8'sd0);
     cover (f_v < 0 && code == -8'sd5);
 end
