@@ -36,7 +36,7 @@ RUN = $(PY) sim/run.py $${MODEL:+"$$MODEL"} $${SIM:+--sim "$$SIM"} $${INPUT:+--i
 	$${CHECK:+--check "$$CHECK"} $(if $(filter-out 0,$(WAVES)),--waves) $${OUT:+--out "$$OUT"}
 
 .DEFAULT_GOAL := help
-.PHONY: help setup sim report test test-all fuzz lint bench quantizers model bitstream clean distclean
+.PHONY: help setup sim report test test-all test-gate formal fuzz lint bench quantizers model bitstream clean distclean
 
 help: ## list the targets and variables
 	@awk -f scripts/help.awk Makefile
@@ -58,6 +58,14 @@ test: ## run the tests
 
 test-all: test ## the tests, then those that need TensorFlow or Brevitas, in environments of their own (downloads gigabytes)
 	@scripts/test_all.sh
+
+test-gate: ## run the synthesised core, an ECP5 netlist, against the golden model (minutes)
+	@scripts/setup.sh test
+	@INTACT_GATES=ecp5 $(PY) -m pytest -q -s tests/test_gates.py
+
+formal: ## prove properties of the streams, AXI4-Lite and the requantiser (yosys' SMT back end, z3)
+	@scripts/setup.sh formal
+	@$(PY) scripts/formal.py
 
 fuzz: ## damaged files through every reader: make fuzz FILES=1000 READERS=tflite SEED=7 (default: 20,000 for each reader)
 	@scripts/setup.sh test

@@ -1,7 +1,7 @@
 #!/bin/sh
 # Everything a make target needs, from nothing: system packages, the virtual environment .venv, pinned Python packages.
 #
-#   scripts/setup.sh GROUP...      GROUP: sim, icarus, model, lint, test, host, board (or all)
+#   scripts/setup.sh GROUP...      GROUP: sim, icarus, model, lint, test, host, board, formal (or all)
 #
 # Each group that is complete leaves a stamp in .venv, so that a second run costs a few milliseconds. A stamp holds a
 # checksum of what the result depends on: change a pin, this script, the Python or the checkout's place, and the group is
@@ -42,7 +42,8 @@ files_of() {
         test) echo sim verilator model torch lint test host tflite onnx keras ;;
         host) echo host ;;
         board) echo sim board ;;
-        *) die "scripts/setup.sh knows no group '$1'; the groups are sim, icarus, model, lint, test, host, board, all" ;;
+        formal) echo sim formal ;;
+        *) die "scripts/setup.sh knows no group '$1'; the groups are sim, icarus, model, lint, test, host, board, formal, all" ;;
     esac
 }
 
@@ -249,8 +250,8 @@ install_files() {
 
 # --- main ------------------------------------------------------------------------------------------------------------
 
-[ $# -gt 0 ] || die "usage: scripts/setup.sh sim|icarus|model|lint|test|host|board|all ..."
-[ "$*" = all ] && set -- sim icarus model lint test host board
+[ $# -gt 0 ] || die "usage: scripts/setup.sh sim|icarus|model|lint|test|host|board|formal|all ..."
+[ "$*" = all ] && set -- sim icarus model lint test host board formal
 
 groups=
 icarus=no

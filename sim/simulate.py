@@ -101,12 +101,13 @@ def build(sim: str, config: HwConfig, waves: bool) -> Path:
     folder.parent.mkdir(parents=True, exist_ok=True)
     with folder.with_suffix(".lock").open("w") as lock:  # two tests, or two commands, may want the same one
         fcntl.flock(lock, fcntl.LOCK_EX)
-        return _built(sim, parameters, waves, sources, folder, key.hexdigest())
+        return build_from(sim, parameters, waves, sources, folder, key.hexdigest())
 
 
-def _built(
+def build_from(
     sim: str, parameters: Mapping[str, int | str], waves: bool, sources: list[Path], folder: Path, key: str
 ) -> Path:
+    """Builds a module called TOP from `sources` in `folder`, unless one of this key is there. Raises IntactError."""
     stamp = folder / "stamp"
     if stamp.is_file() and stamp.read_text() == key:
         return folder
@@ -191,16 +192,18 @@ def simulate(
     building: Callable[[], contextlib.AbstractContextManager[object]] = contextlib.nullcontext,
     back_to_back: bool = False,
     progress: Callable[[int, int], None] | None = None,
+    built: Path | None = None,
 ) -> SimResult:
     """Runs every frame (N, words, rows) on the network in `folder`, which also takes the run's files.
 
     expected_cycles: of one run, for the time-out. back_to_back: the core starts by itself with every frame, and the
     next frame waits at its stream; else the host starts each run and reads its counters. progress: called now and
-    then, from another thread, with the number of the inference that runs (from 0) and its cycles so far.
+    then, from another thread, with the number of the inference that runs (from 0) and its cycles so far. built: the
+    folder of a simulator to use instead of the core's own.
     Raises IntactError where the simulation does not end well.
     """
     with building():
-        built = build(sim, config, waves)
+        built = built or build(sim, config, waves)
     folder = folder.resolve()
     work = folder / "sim"
     work.mkdir(exist_ok=True)
