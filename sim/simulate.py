@@ -132,7 +132,7 @@ def build_from(
                 log_file=log,
             )
         except (SystemExit, subprocess.CalledProcessError, RuntimeError) as error:
-            raise IntactError(f"building the {sim} simulation {folder.name} failed ({error}); see {log}") from error
+            raise IntactError(f"building the {sim} simulation failed ({error}); see {log}") from error
     (folder / SECONDS).write_text(f"{time.monotonic() - began:.1f}")
     stamp.write_text(key)
     return folder

@@ -54,7 +54,7 @@ def swap(old: bytes, new: bytes) -> Callable[[bytes], bytes]:
 
 def test_no_model(refused: Refused, tmp_path: Path) -> None:
     assert f"{tmp_path / 'none.pt'}: cannot be read: No such file" in refused(tmp_path / "none.pt")
-    assert f"{tmp_path}: cannot be read: Is a directory" in refused(tmp_path)
+    assert f"{tmp_path}: is no SavedModel" in refused(tmp_path)
     assert "unknown format" in refused(Path(__file__)) and "unknown format" in refused("/dev/null")
 
 
