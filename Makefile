@@ -54,7 +54,7 @@ report: ## what sim does, with its variables, and one HTML page of it
 
 test: ## run the tests
 	@scripts/setup.sh test
-	@$(PY) -m pytest -q -n 2 --dist loadfile tests/test_rtl_core.py tests/test_random_networks.py tests
+	@$(PY) -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder tests/test_rtl_core.py tests/test_random_networks.py tests
 
 test-all: test ## the tests, then those that need TensorFlow or Brevitas, in environments of their own (downloads gigabytes)
 	@scripts/test_all.sh
