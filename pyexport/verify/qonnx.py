@@ -43,7 +43,7 @@ def run(model: Path, network: Network, codes: IntArray, real: npt.NDArray[np.flo
     last = np.concatenate([part[wrapper.graph.output[0].name] for part in parts])
     output = network.output.to_hwc(last.reshape(-1, *network.output.shape))
     tensors[network.output.tensor] = _codes(network, network.output.tensor, np.asarray(output, np.float32))
-    return Run(f"qonnx {version('qonnx')}", tensors, (_note(network),))
+    return Run(f"qonnx {version('qonnx')}", tensors, (_note(network),), promised=False)
 
 
 def _execute(wrapper: Any, real: npt.NDArray[np.float32]) -> dict[str, npt.NDArray[np.float32]]:
