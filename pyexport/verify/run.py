@@ -21,7 +21,7 @@ class Run:
     """runtime: its name and version, for the report. tensors: codes in the source's type, int64 (N, H, W, C), by the
     network's tensor names; the output at least, or what its tail makes of it, by the tail's name and in the source's
     layout. notes: what is always said. doubts: what the reader of a difference should know, e.g. that the runtime's own
-    kernels saturate on this CPU. promised: whether the runtime gives these codes every time; not where it adds up floats.
+    kernels saturate on this CPU. promised: whether the runtime gives these codes every time, as sums of floats do not.
     """
 
     runtime: str
