@@ -99,6 +99,13 @@ class Hdf5:
         values = np.asarray(data[()])
         return values.astype(values.dtype.newbyteorder("="))
 
+    def attribute(self, group: Any, name: str) -> Any:
+        """An attribute's value. Of varying length are strings only: a damaged type can crash the library."""
+        dtype = group.attrs.get_id(name).dtype
+        if dtype.kind == "O" and self.h5py.check_string_dtype(dtype) is None:
+            raise TensorError(f"the attribute {name} is no text; {HOW}")
+        return group.attrs[name]
+
     def names(self, group: Any, attribute: str) -> list[str]:
         """An attribute that lists names; Keras splits long ones into name0, name1, ..."""
         split = itertools.takewhile(lambda part: part in group.attrs, (f"{attribute}{i}" for i in itertools.count()))
@@ -109,11 +116,10 @@ class Hdf5:
         for part in parts:
             if math.prod(group.attrs.get_id(part).shape) > MAX_NAMES:
                 raise TensorError(f"the attribute {part} is too long")
-            found += list(group.attrs[part])
+            found += list(self.attribute(group, part))
         return [name.decode() if isinstance(name, bytes) else str(name) for name in found]
 
 
-# Everything that the library parses, but no values.
 def _check_heaps(file: str, data: bytes) -> None:
     """A heap whose objects do not fill it exactly keeps the HDF5 library busy for ever: it must not see one.
 
@@ -141,7 +147,7 @@ def read_h5(path: Path) -> Saved:
     file = Hdf5(str(path), path)
     if "model_config" not in file.root.attrs:
         raise IntactError(f"{path}: holds variables but no layers (save_weights); {HOW}")
-    config = parse(str(path), file.root.attrs["model_config"])
+    config = parse(str(path), file.attribute(file.root, "model_config"))
 
     def variables(layer: dict[str, Any]) -> Variables:
         name = str(layer["config"]["name"])

@@ -13,6 +13,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, NamedTuple, NoReturn
 
+import h5py  # noqa: F401  # the readers load it late
 import numpy as np
 import numpy.ma  # numpy loads it late, on its own
 
