@@ -11,7 +11,7 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="torch is what the codes are compared with")
 
-from pyexport import export, quantise  # noqa: E402
+from pyexport import export, quantise, verify  # noqa: E402
 from sim import run as sim_run  # noqa: E402
 from sim.runner import simulator_missing  # noqa: E402
 from tests import torch_nets as nets  # noqa: E402
@@ -122,7 +122,7 @@ def test_every_layer(name: str, layers: int, count: int) -> None:
     """Every layer's whole output, not only the network's: torch's modules run one after another."""
     network, model = nets.load(MODELS / f"{name}.pt"), framework(name)
     codes = nets.driving_codes(network, count, seed=2)
-    tensors = nets.golden_tensors(network, codes)
+    tensors = verify.golden_tensors(network, codes)
     ours = {layer.name.split("+")[-1]: tensors[layer.output] for layer in network.layers}
     seen = 0
     for layer, theirs in nets.layer_codes(model, network, nets.real_inputs(network, codes)):
@@ -195,7 +195,7 @@ def test_qconvbnrelu_against_its_own_integers() -> None:
     layer = network.layers[0]
     source, target = network.tensors[layer.input], network.tensors[layer.output]
     codes = nets.driving_codes(network, 100, seed=4)
-    ours = nets.golden_tensors(network, codes)[layer.output]
+    ours = verify.golden_tensors(network, codes)[layer.output]
     assert layer.weights is not None
     x = np.pad(codes[:, 0] - source.quant.zero_point, ((0, 0), (1, 1), (1, 1)))
     windows = np.lib.stride_tricks.sliding_window_view(x, (3, 3), axis=(1, 2))

@@ -17,7 +17,7 @@ import torch
 from torch import nn
 from torch.ao import quantization as tq
 
-from pyexport import golden, ir, quantise, readers
+from pyexport import ir, quantise, readers, verify
 from pyexport.qlayers import Network
 
 Codes = npt.NDArray[np.int64]
@@ -53,16 +53,9 @@ def driving_codes(network: Network, count: int, seed: int = 0, bits: int = 8) ->
     return codes
 
 
-def golden_tensors(network: Network, codes: Codes) -> dict[str, Codes]:
-    """Source codes (N, *shape) -> every tensor's codes in the source's range, (N, H, W, C)."""
-    shift = network.tensors[network.input.tensor].shift
-    tensors = golden.run(network, (network.input.to_hwc(codes) + shift).astype(np.int8))
-    return {name: values.astype(np.int64) - network.tensors[name].shift for name, values in tensors.items()}
-
-
 def golden_codes(network: Network, codes: Codes) -> Codes:
     """Source codes (N, *shape) -> output codes in the model's own layout."""
-    return np.asarray(network.output.from_hwc(golden_tensors(network, codes)[network.output.tensor]), np.int64)
+    return np.asarray(network.output.from_hwc(verify.golden_tensors(network, codes)[network.output.tensor]), np.int64)
 
 
 def real_inputs(network: Network, codes: Codes) -> torch.Tensor:

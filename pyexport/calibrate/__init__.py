@@ -14,9 +14,9 @@ import numpy as np
 import numpy.typing as npt
 
 from pyexport.errors import IntactError
+from pyexport.readers.archive import ZIP_MAGIC
 
 F32Array = npt.NDArray[np.float32]
-ZIP_MAGIC = b"PK\x03\x04"
 
 
 @dataclass(frozen=True)
