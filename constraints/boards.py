@@ -1,4 +1,4 @@
-"""The boards that `make bitstream` knows: one entry each, and how their PLL reaches a clock frequency.
+"""The boards that `make bitstream` knows: one entry each.
 
 To add a board of a known family: a folder constraints/<name>/ with top.v, a pin file, and an entry in BOARDS.
 """
@@ -63,38 +63,6 @@ def find_board(name: str) -> Board:
     if name not in BOARDS:
         raise IntactError(f"board {name!r} is unknown; there are: {', '.join(sorted(BOARDS))}")
     return BOARDS[name]
-
-
-@dataclass(frozen=True)
-class Pll:
-    """clock = clock_in * multiply / divide, from an oscillator at `post` times that."""
-
-    multiply: int
-    divide: int
-    post: int
-    clock: float
-
-
-def ecp5_pll(clock_in: float, wanted: float) -> Pll:
-    """The fastest setting of an ECP5's PLL, fed back from its output, that does not exceed `wanted` MHz.
-
-    Limits of the ECP5 family data sheet (FPGA-DS-02012): inputs of 8 to 400 MHz, here behind the input
-    divider too, and the oscillator at 400 to 800 MHz. Raises IntactError where there is no such setting.
-    """
-    best: Pll | None = None
-    for divide in range(1, int(clock_in / 8) + 1):
-        for multiply in range(1, 81):
-            clock = clock_in * multiply / divide
-            post = max(1, min(128, round(600 / clock)))
-            if clock > wanted + 1e-9 or not 400 <= clock * post <= 800:
-                continue
-            if best is None or clock > best.clock + 1e-9:
-                best = Pll(multiply, divide, post, clock)
-    if best is None or best.clock < wanted / 2:
-        raise IntactError(
-            f"clock: the PLL makes nothing near {wanted:g} MHz from {clock_in:g} MHz; ask for 10 to 400 MHz"
-        )
-    return best
 
 
 def clocks_per_bit(clock: float, baud: int) -> int:

@@ -29,14 +29,15 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from constraints import ecp5_flow
-from constraints.boards import BOARDS, Board, clocks_per_bit, ecp5_pll, find_board
-from constraints.flow import ROOT, Figure, Memory, Stages, Timing, relative
+from constraints.boards import BOARDS, Board, clocks_per_bit, find_board
+from constraints.ecp5_flow import Ecp5
+from constraints.flow import ROOT, Figure, Flow, Memory, Stages, Timing, relative
 from pyexport.errors import IntactError
 from pyexport.export import Parser, add_arguments, write_files
 from pyexport.hwconfig import HwConfig, parse_array
 from pyexport.windows import BANKS
 
+FLOWS: dict[str, Flow] = {"ecp5": Ecp5()}
 IMAGES = {"PRG_FILE": "program.mem", "WGT_FILE": "weights.mem", "PRM_FILE": "params.mem", "TAB_FILE": "tables.mem"}
 BLOCK_WORDS = 512  # words of 32 bits in one block RAM: fewer layer counters would save nothing
 UART_PAYLOAD = 512  # PAYLOAD of rtl/uart_host.v
@@ -92,18 +93,14 @@ def memories(hardware: HwConfig) -> list[Memory]:
     ]
 
 
-def multipliers(hardware: HwConfig) -> int:
-    """Multiplier blocks: one per int8 product, four for the 32 x 31 bits of each requantise lane."""
-    return hardware.multipliers + 4 * hardware.lanes
-
-
 def check_fit(board: Board, hardware: HwConfig) -> None:
     """Refuses, before any tool runs, what the device cannot hold."""
-    if (needed := multipliers(hardware)) > board.multipliers:
+    flow = FLOWS[board.family]
+    if (needed := flow.multipliers(hardware)) > board.multipliers:
         raise IntactError(
             f"array {hardware.array}: needs {needed} multipliers, {board.name} has {board.multipliers}: too large"
         )
-    blocks = sum(-(-memory.bits // ecp5_flow.BLOCK_RAM_BITS) for memory in memories(hardware))
+    blocks = sum(flow.block_rams(memory) for memory in memories(hardware))
     if blocks > board.block_rams:
         raise IntactError(f"memories: need at least {blocks} block RAMs, {board.name} has {board.block_rams}")
 
@@ -132,40 +129,41 @@ def build(console: Console, options: argparse.Namespace) -> Path:
     folder = folder.resolve()
     more = export_options(options, board)
     write_files({}, folder)  # says at once where a folder cannot be written
-    bitstream = folder / "intact.bit"
-    bitstream.unlink(missing_ok=True)
+    for left in folder.glob("intact.*"):  # of a build before: nothing old may look like this one's result
+        left.unlink()
     stages = Stages(console, folder)
 
-    pll = ecp5_pll(board.clock_in, options.clock or board.clock)
-    bit = clocks_per_bit(pll.clock, options.baud or board.baud)
+    flow = FLOWS[board.family]
+    clock_mhz, pll = flow.pll(board, options.clock or board.clock)
+    bit = clocks_per_bit(clock_mhz, options.baud or board.baud)
     images = folder / "export"
     hardware = export(stages, model.resolve(), more, images)
     check_fit(board, hardware)
 
     parameters: dict[str, int | str] = {
         "CLOCKS_PER_BIT": bit,
-        **ecp5_flow.pll_parameters(pll),
+        **pll,
         **hardware.verilog_parameters(),
     }
     parameters |= {
         name: relative(images / file) for name, file in IMAGES.items() if hardware.tables or name != "TAB_FILE"
     }
-    netlist = ecp5_flow.synthesise(stages, board, sources(board), parameters)
-    ecp5_flow.check_netlist(netlist, memories(hardware), multipliers(hardware))
-    used, clock, config = ecp5_flow.place_and_route(stages, board, netlist, options.seed)
+    netlist = flow.synthesise(stages, board, sources(board), parameters)
+    flow.check_netlist(netlist, memories(hardware), flow.multipliers(hardware))
+    used, clock, placed = flow.place_and_route(stages, board, netlist, options.seed)
     show(console, board, hardware, used, clock)
     if clock.fmax < clock.target and not options.allow_timing_fail:
         raise IntactError(
             f"timing: {clock.fmax:.1f} MHz where {clock.target:.1f} are wanted; take another --seed, a lower --clock, "
             "or --allow-timing-fail"
         )
-    ecp5_flow.pack(stages, config)
+    bitstream = flow.pack(stages, board, placed)
     (folder / "result.json").write_text(
         json.dumps(
             {
                 "board": board.name, "model": str(options.model), "array": hardware.array,
                 "baud": options.baud or board.baud,
-                "clock_mhz": pll.clock, "fmax_mhz": clock.fmax, "path": clock.path, "seed": options.seed,
+                "clock_mhz": clock_mhz, "fmax_mhz": clock.fmax, "path": clock.path, "seed": options.seed,
                 "used": {figure.name: figure.used for figure in used},
             },
             indent=2,

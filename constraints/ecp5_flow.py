@@ -1,20 +1,18 @@
-"""ECP5: yosys, nextpnr and ecppack, and what their results are checked for.
-
-The checks are the point: a memory that became flip-flops or a product that became LUTs still works, only slowly and
-large, so each is an error here.
-"""
+"""ECP5: yosys, nextpnr and ecppack, and what their results are checked for."""
 
 from __future__ import annotations
 
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from constraints.boards import Board, Pll
-from constraints.flow import ROOT, Figure, Memory, Stages, Timing, relative, tool
+from constraints.boards import Board
+from constraints.flow import ROOT, Figure, Flow, Memory, Stages, Timing, relative, synthesis_script, tool
 from pyexport.errors import IntactError
+from pyexport.hwconfig import HwConfig
 
 BLOCK_RAM = "DP16KD"
 BLOCK_RAM_BITS = 18432
@@ -24,68 +22,113 @@ FIFO = "fifo"  # of rtl/stream_out.v, four words: the only memory that belongs i
 RESOURCES = (("LUT4", "TRELLIS_COMB"), ("FF", "TRELLIS_FF"), (MULTIPLIER, MULTIPLIER), (BLOCK_RAM, BLOCK_RAM))
 
 
-def pll_parameters(pll: Pll) -> dict[str, int]:
-    """Parameters of the board top for a PLL setting."""
-    return {"PLL_MULTIPLY": pll.multiply, "PLL_DIVIDE": pll.divide, "PLL_POST": pll.post}
+class Ecp5(Flow):
+    """Lattice ECP5."""
 
+    def pll(self, board: Board, wanted: float) -> tuple[float, dict[str, int | str]]:
+        pll = ecp5_pll(board.clock_in, wanted)
+        return pll.clock, {"PLL_MULTIPLY": pll.multiply, "PLL_DIVIDE": pll.divide, "PLL_POST": pll.post}
 
-def synthesise(stages: Stages, board: Board, sources: Sequence[Path], parameters: Mapping[str, int | str]) -> Path:
-    """Verilog to a netlist, whose path it returns. Strings in `parameters` are files: relative to the checkout."""
-    netlist = stages.folder / "netlist.json"
-    values = [
-        f'{name} "{value}"' if isinstance(value, str) else f"{name} {value}" for name, value in parameters.items()
-    ]
-    script = stages.folder / "synthesis.ys"
-    script.write_text(
-        "\n".join(
-            [
-                f"read_verilog -defer -Irtl {' '.join(relative(path) for path in sources)}",
-                f"chparam {' '.join(f'-set {value}' for value in values)} top",
-                f"synth_ecp5 -top top -json {relative(netlist)}",
-                "check -assert",
-                "",
-            ]
-        )
-    )
-    stages.run("synthesis", "yosys.log", [tool("yosys"), "-s", relative(script)])
-    return netlist
+    def multipliers(self, hardware: HwConfig) -> int:
+        """One for each int8 product, four for the 32 x 31 bits of each requantise lane."""
+        return hardware.multipliers + 4 * hardware.lanes
 
+    def block_rams(self, memory: Memory) -> int:
+        return -(-memory.bits // BLOCK_RAM_BITS)
 
-def check_netlist(netlist: Path, memories: Sequence[Memory], multipliers: int) -> None:
-    """Every memory is block RAM but the FIFO, every product is a multiplier block. Raises IntactError if not."""
-    cells: dict[str, Any] = json.loads(netlist.read_text())["modules"]["top"]["cells"]
-    kinds = Counter(cell["type"] for cell in cells.values())
-    blocks = Counter[str]()
-    for name, cell in cells.items():
-        if cell["type"] == BLOCK_RAM:
-            blocks.update(memory.instance for memory in memories if memory.instance in name.split("."))
-    for memory in memories:
-        needed = -(-memory.bits // BLOCK_RAM_BITS)
-        if blocks[memory.instance] < needed:
+    def synthesise(
+        self, stages: Stages, board: Board, sources: Sequence[Path], parameters: Mapping[str, int | str]
+    ) -> Path:
+        netlist = stages.folder / "netlist.json"
+        script = stages.folder / "synthesis.ys"
+        script.write_text(synthesis_script(sources, parameters, f"synth_ecp5 -top top -json {relative(netlist)}"))
+        stages.run("synthesis", "yosys.log", [tool("yosys"), "-s", relative(script)])
+        return netlist
+
+    def check_netlist(self, netlist: Path, memories: Sequence[Memory], multipliers: int) -> None:
+        """Only the FIFO may be LUT RAM. Raises IntactError if not."""
+        cells: dict[str, Any] = json.loads(netlist.read_text())["modules"]["top"]["cells"]
+        kinds = Counter(cell["type"] for cell in cells.values())
+        blocks = Counter[str]()
+        for name, cell in cells.items():
+            if cell["type"] == BLOCK_RAM:
+                blocks.update(memory.instance for memory in memories if memory.instance in name.split("."))
+        for memory in memories:
+            needed = self.block_rams(memory)
+            if blocks[memory.instance] < needed:
+                raise IntactError(
+                    f"synthesis: {memory.instance}, {memory.depth} words of {memory.width} bits, needs at least "
+                    f"{needed} {BLOCK_RAM} and has {blocks[memory.instance]}: it did not become block RAM"
+                )
+        if (known := sum(blocks.values())) != kinds[BLOCK_RAM]:
             raise IntactError(
-                f"synthesis: {memory.instance}, {memory.depth} words of {memory.width} bits, needs at least {needed} "
-                f"{BLOCK_RAM} and has {blocks[memory.instance]}: it did not become block RAM"
+                f"synthesis: {kinds[BLOCK_RAM]} {BLOCK_RAM}, {known} of them in the memories that should be"
             )
-    if (known := sum(blocks.values())) != kinds[BLOCK_RAM]:
-        raise IntactError(f"synthesis: {kinds[BLOCK_RAM]} {BLOCK_RAM}, {known} of them in the memories that should be")
-    for name, cell in cells.items():
-        if cell["type"] == LUT_RAM and FIFO not in name.split("."):
-            raise IntactError(f"synthesis: {name} is {LUT_RAM}: a memory became LUT RAM")
-    if kinds[MULTIPLIER] != multipliers:
+        for name, cell in cells.items():
+            if cell["type"] == LUT_RAM and FIFO not in name.split("."):
+                raise IntactError(f"synthesis: {name} is {LUT_RAM}: a memory became LUT RAM")
+        if kinds[MULTIPLIER] != multipliers:
+            raise IntactError(
+                f"synthesis: {kinds[MULTIPLIER]} {MULTIPLIER}, expected {multipliers}: a product is not one block"
+            )
+
+    def place_and_route(
+        self, stages: Stages, board: Board, netlist: Path, seed: int
+    ) -> tuple[list[Figure], Timing, Path]:
+        config, report = stages.folder / "intact.config", stages.folder / "report.json"
+        command = [tool("nextpnr-ecp5"), f"--{board.device}", "--package", board.package, "--speed", board.speed]
+        command += ["--json", relative(netlist), "--lpf", board.pins, "--textcfg", relative(config)]
+        command += [
+            "--report",
+            relative(report),
+            "--detailed-timing-report",
+            "--seed",
+            str(seed),
+            "--timing-allow-fail",
+        ]
+        stages.run("place and route", "nextpnr.log", command)
+        result: dict[str, Any] = json.loads(report.read_text())
+        return figures(result), timing(result), config
+
+    def pack(self, stages: Stages, board: Board, placed: Path) -> Path:
+        bitstream = stages.folder / "intact.bit"
+        command = [tool("ecppack"), "--compress", "--input", relative(placed), "--bit", relative(bitstream)]
+        stages.run("bitstream", "ecppack.log", command)
+        if not bitstream.is_file():
+            raise IntactError(f"bitstream: ecppack wrote no {bitstream.relative_to(ROOT)}")
+        return bitstream
+
+
+@dataclass(frozen=True)
+class Pll:
+    """clock = clock_in * multiply / divide, from an oscillator at `post` times that."""
+
+    multiply: int
+    divide: int
+    post: int
+    clock: float
+
+
+def ecp5_pll(clock_in: float, wanted: float) -> Pll:
+    """The fastest setting of an ECP5's PLL, fed back from its output, that does not exceed `wanted` MHz.
+
+    Limits of the ECP5 family data sheet (FPGA-DS-02012): inputs of 8 to 400 MHz, here behind the input
+    divider too, and the oscillator at 400 to 800 MHz. Raises IntactError where there is no such setting.
+    """
+    best: Pll | None = None
+    for divide in range(1, int(clock_in / 8) + 1):
+        for multiply in range(1, 81):
+            clock = clock_in * multiply / divide
+            post = max(1, min(128, round(600 / clock)))
+            if clock > wanted + 1e-9 or not 400 <= clock * post <= 800:
+                continue
+            if best is None or clock > best.clock + 1e-9:
+                best = Pll(multiply, divide, post, clock)
+    if best is None or best.clock < wanted / 2:
         raise IntactError(
-            f"synthesis: {kinds[MULTIPLIER]} {MULTIPLIER}, expected {multipliers}: a product is not one block"
+            f"clock: the PLL makes nothing near {wanted:g} MHz from {clock_in:g} MHz; ask for 10 to 400 MHz"
         )
-
-
-def place_and_route(stages: Stages, board: Board, netlist: Path, seed: int) -> tuple[list[Figure], Timing, Path]:
-    """Netlist to a configuration: what it uses, its timing, and its path. A missed clock is left to the caller."""
-    config, report = stages.folder / "intact.config", stages.folder / "report.json"
-    command = [tool("nextpnr-ecp5"), f"--{board.device}", "--package", board.package, "--speed", board.speed]
-    command += ["--json", relative(netlist), "--lpf", board.pins, "--textcfg", relative(config)]
-    command += ["--report", relative(report), "--detailed-timing-report", "--seed", str(seed), "--timing-allow-fail"]
-    stages.run("place and route", "nextpnr.log", command)
-    result: dict[str, Any] = json.loads(report.read_text())
-    return figures(result), timing(result), config
+    return best
 
 
 def figures(report: Mapping[str, Any]) -> list[Figure]:
@@ -115,13 +158,3 @@ def slowest_path(report: Mapping[str, Any], clock: str) -> str:
             )
             return f"{ends}: {total:.1f} ns, {wires:.1f} of it wires"
     return "none"
-
-
-def pack(stages: Stages, config: Path) -> Path:
-    """Configuration to a bitstream, whose path it returns."""
-    bitstream = stages.folder / "intact.bit"
-    command = [tool("ecppack"), "--compress", "--input", relative(config), "--bit", relative(bitstream)]
-    stages.run("bitstream", "ecppack.log", command)
-    if not bitstream.is_file():
-        raise IntactError(f"bitstream: ecppack wrote no {bitstream.relative_to(ROOT)}")
-    return bitstream

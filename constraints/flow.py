@@ -6,13 +6,16 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
 
+from constraints.boards import Board
 from pyexport.errors import IntactError
+from pyexport.hwconfig import HwConfig
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -93,6 +96,63 @@ class Stages:
             raise IntactError(f"{name} failed: {first_error(path)} (all of it: {path.relative_to(ROOT)})")
         seconds = time.monotonic() - start
         self.console.print(f"{name:<18} {seconds:6.1f} s   {path.relative_to(ROOT)}", highlight=False)
+
+
+class Flow(ABC):
+    """From Verilog to a bitstream with the tools of one device family.
+
+    The checks are the point: a memory that became flip-flops or a product that became LUTs still works, only slowly and
+    large, so each is an error.
+    """
+
+    @abstractmethod
+    def pll(self, board: Board, wanted: float) -> tuple[float, dict[str, int | str]]:
+        """The clock in MHz that the board's PLL makes for `wanted`, and the board top's parameters for it."""
+
+    @abstractmethod
+    def multipliers(self, hardware: HwConfig) -> int:
+        """Multiplier blocks that the hardware takes, exactly."""
+
+    @abstractmethod
+    def block_rams(self, memory: Memory) -> int:
+        """Block RAMs that a memory takes at least."""
+
+    @abstractmethod
+    def synthesise(
+        self, stages: Stages, board: Board, sources: Sequence[Path], parameters: Mapping[str, int | str]
+    ) -> Path:
+        """Verilog to a netlist, whose path it returns. Strings in `parameters` are files: relative to the checkout."""
+
+    @abstractmethod
+    def check_netlist(self, netlist: Path, memories: Sequence[Memory], multipliers: int) -> None:
+        """Every memory is block RAM, every product is a multiplier block. Raises IntactError if not."""
+
+    @abstractmethod
+    def place_and_route(
+        self, stages: Stages, board: Board, netlist: Path, seed: int
+    ) -> tuple[list[Figure], Timing, Path]:
+        """Netlist to a configuration: what it uses, its timing, and its path. A missed clock is left to the caller."""
+
+    @abstractmethod
+    def pack(self, stages: Stages, board: Board, placed: Path) -> Path:
+        """Configuration to a bitstream, whose path it returns."""
+
+
+def synthesis_script(sources: Sequence[Path], parameters: Mapping[str, int | str], command: str) -> str:
+    """A yosys script: reads `sources` with `parameters` of `top`, runs the family's `command`, checks the result."""
+    values = [
+        f'-set {name} "{value}"' if isinstance(value, str) else f"-set {name} {value}"
+        for name, value in parameters.items()
+    ]
+    return "\n".join(
+        [
+            f"read_verilog -defer -Irtl {' '.join(relative(path) for path in sources)}",
+            f"chparam {' '.join(values)} top",
+            command,
+            "check -assert",
+            "",
+        ]
+    )
 
 
 def first_error(log: Path) -> str:

@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from constraints import build, ecp5_flow
-from constraints.boards import BOARDS, Board, clocks_per_bit, ecp5_pll, find_board
+from constraints import build
+from constraints.boards import BOARDS, Board, clocks_per_bit, find_board
+from constraints.ecp5_flow import Ecp5, ecp5_pll, timing
 from constraints.flow import ROOT, Memory, Stages, relative
 from pyexport.errors import IntactError
 from pyexport.hwconfig import HwConfig
@@ -40,7 +41,7 @@ def good() -> dict[str, str]:
 
 
 def test_a_good_netlist_passes(tmp_path: Path) -> None:
-    ecp5_flow.check_netlist(netlist(tmp_path, **good()), [MEMORY], 1)
+    Ecp5().check_netlist(netlist(tmp_path, **good()), [MEMORY], 1)
 
 
 @pytest.mark.parametrize(
@@ -55,7 +56,7 @@ def test_a_good_netlist_passes(tmp_path: Path) -> None:
 )
 def test_a_bad_netlist_is_refused(tmp_path: Path, change: dict[str, str], message: str) -> None:
     with pytest.raises(IntactError, match=message):
-        ecp5_flow.check_netlist(netlist(tmp_path, **(good() | change)), [MEMORY], 1)
+        Ecp5().check_netlist(netlist(tmp_path, **(good() | change)), [MEMORY], 1)
 
 
 def test_what_does_not_fit_is_refused() -> None:
@@ -120,7 +121,7 @@ def test_timing_takes_the_worst_clock() -> None:
             {"from": "posedge core", "to": "posedge core", "path": path},
         ],
     }
-    clock = ecp5_flow.timing(report)
+    clock = timing(report)
     assert (clock.fmax, clock.target) == (70.0, 75.0)
     assert clock.path == "a.Q -> b.D: 4.0 ns, 3.0 of it wires"
 
