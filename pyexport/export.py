@@ -80,20 +80,20 @@ def export(
     arch: str | None = None,
     quantizers: str | None = None,
     allow_overflow: bool = False,
-    lanes: int | None = None,
+    most_lanes: int = 64,
     packed: bool = False,
 ) -> Exported:
     """Works out the integers of `model` (a path); writes nothing.
 
-    config: hardware with fixed memories, instead of the smallest that fit `array`. lanes, packed: of that array, as
-    `hwconfig.for_array` has them. output_range: lowest and highest
+    config: hardware with fixed memories, instead of the smallest that fit `array`. output_range: lowest and highest
     real output, where the file leaves the output unquantised. shape_hint: an input shape to try where the file does not
     say its own. overlap: the next input frame may come in during a run. relu, arch: of a state_dict, the layers that a
     ReLU follows, or the user's class as FILE.py:Class. quantizers: a JSON file with the widths that a tfmot model's
     file does not hold (readers.Options). allow_overflow: sums that can leave int32 wrap modulo 2^32 instead of being
-    refused. Raises IntactError.
+    refused. most_lanes: requantise lanes at most. packed: two products a multiplier
+    block. Raises IntactError.
     """
-    hardware = config or hwconfig.for_array(*hwconfig.parse_array(array), lanes, packed)
+    hardware = config or hwconfig.for_array(*hwconfig.parse_array(array), most_lanes, packed)
     said: dict[str, Any] = {"relu": relu, "arch": architecture.trace(arch) if arch else None}
     said["quantizers"] = load_quantizers(quantizers) if quantizers else None
     try:
@@ -236,7 +236,12 @@ def refused(error: IntactError | OSError) -> int:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options that decide what is exported; the simulation's command takes them too."""
     parser.add_argument("--array", default=None, metavar="RxC", help="input lanes x output lanes (default 8x8)")
-    hwconfig.add_arguments(parser)
+    parser.add_argument(
+        "--lanes", type=int, metavar="N", help="requantise lanes at most (default: as many as divide rows and columns)"
+    )
+    parser.add_argument(
+        "--packed", action="store_true", help="two products a multiplier block: half the array's blocks, no 3x3 window"
+    )
     parser.add_argument("--match", choices=sorted(LAYERS), help="the runtime whose bits to give (default: the model's)")
     parser.add_argument(
         "--input-shape", type=parse_shape, metavar="N,N", help="input without batch, if the file has none"
@@ -267,9 +272,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def from_arguments(args: argparse.Namespace, model: str, shape: tuple[int, ...] | None) -> Exported:
     """`export` with the options of `add_arguments`. shape: the input's, where a file of inputs tells it."""
-    for option, given in (("--array", args.array), ("--lanes", args.lanes), ("--packed", args.packed)):
-        if args.config and given not in (None, False):
-            raise IntactError(f"--config says the array: leave out {option}")
+    if args.config and args.array:
+        raise IntactError("--config says the array: leave out --array")
+    if args.config and args.lanes is not None:
+        raise IntactError("--config says the lanes: leave out --lanes")
+    if args.config and args.packed:
+        raise IntactError("--config says whether products are packed: leave out --packed")
     config = load_config(args.config) if args.config else None
     array = "8x8" if args.array is None else args.array
     return export(
@@ -285,7 +293,7 @@ def from_arguments(args: argparse.Namespace, model: str, shape: tuple[int, ...] 
         args.arch,
         args.quantizers,
         args.allow_overflow,
-        args.lanes,
+        64 if args.lanes is None else args.lanes,
         args.packed,
     )
 

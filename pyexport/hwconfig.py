@@ -6,7 +6,6 @@ output lanes (accumulators). See docs/architecture.md.
 
 from __future__ import annotations
 
-import argparse
 import math
 import re
 from dataclasses import dataclass
@@ -145,14 +144,12 @@ def parse_array(text: str) -> tuple[int, int]:
     return int(match[1]), int(match[2])
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What the commands that take an array let one say of it: --lanes, --packed."""
-    parser.add_argument("--lanes", type=int, metavar="N", help="requantise lanes (default: as many as divide R and C)")
-    parser.add_argument("--packed", action="store_true", help="two products a multiplier block, and no 3x3 window")
-
-
-def for_array(rows: int, cols: int, lanes: int | None = None, packed: bool = False, **depths: int) -> HwConfig:
-    """The configuration of an array. lanes: requantise lanes; None: as many as a drain beat can write."""
+def for_array(rows: int, cols: int, most_lanes: int = 64, packed: bool = False, **depths: int) -> HwConfig:
+    """The configuration of an array with as many requantise lanes as a drain beat can write, `most_lanes` at most."""
     if rows < 1 or cols < 1:
         raise IntactError(f"array {rows}x{cols}: rows and columns must be at least 1")
-    return HwConfig(rows, cols, math.gcd(rows, cols) if lanes is None else lanes, packed=int(packed), **depths)
+    if most_lanes < 1:
+        raise IntactError(f"lanes: at least 1, not {most_lanes}")
+    shared = math.gcd(rows, cols)
+    lanes = max(n for n in range(1, min(shared, most_lanes) + 1) if shared % n == 0)
+    return HwConfig(rows=rows, cols=cols, lanes=lanes, packed=int(packed), **depths)
