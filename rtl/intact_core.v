@@ -35,6 +35,8 @@ module intact_core #(
     parameter LAYERS = 256,
     // tables of 256 codes, 0 to 255; with 0 there is no hardware for them
     parameter TABLES = 0,
+    // 1: two columns of the array share multiplier blocks; there is no window then
+    parameter PACKED = 0,
     // memory images at power-up, or ""
     parameter WGT_FILE = "",
     parameter PRM_FILE = "",
@@ -102,7 +104,7 @@ module intact_core #(
     localparam TAB_ADDR   = (TABLES > 1) ? 8 + $clog2(TABLES) : 8;
     localparam GROUPS     = ROWS / LANES;
     // the 3x3 window: nine taps in two words of weights, a drain beat a tile
-    localparam WINDOW     = (ROWS == COLS && ROWS == LANES && ROWS >= 8) ? 1 : 0;
+    localparam WINDOW     = (ROWS == COLS && ROWS == LANES && ROWS >= 8 && PACKED == 0) ? 1 : 0;
     localparam PORTS      = WINDOW ? 3 : 1;
     localparam WGT_SLICES = (8 * ROWS * COLS + 31) / 32;
     localparam PRM_SLICES = 5 * LANES;
@@ -529,7 +531,7 @@ module intact_core #(
 
     wire [32*COLS-1:0] results;
 
-    mac_array #(.ROWS(ROWS), .COLS(COLS)) array (
+    mac_array #(.ROWS(ROWS), .COLS(COLS), .PACKED(PACKED)) array (
         .clk          (clk),
         .x            (x),
         .w            (wgt_data[8*ROWS*COLS-1:0]),
