@@ -471,7 +471,8 @@ module intact_core #(
     end
 
     ram #(
-        .WIDTH(32 * WGT_SLICES), .SLICE(32), .DEPTH(WGT_DEPTH), .ADDR(WGT_ADDR), .INIT_FILE(WGT_FILE)
+        .WIDTH(32 * WGT_SLICES), .SLICE(32), .DEPTH(WGT_DEPTH), .ADDR(WGT_ADDR), .INIT_FILE(WGT_FILE),
+        .EXCLUSIVE(1)
     ) weight_memory (
         .clk          (clk),
         .write_enable (wgt_slice),

@@ -116,18 +116,20 @@ module sequencer #(
     // ---- checks ----
     localparam MOST_JOBS =
         (PRG_DEPTH < `INTACT_HEADER_WORDS) ? 0 : (PRG_DEPTH - `INTACT_HEADER_WORDS) / `INTACT_DESCRIPTOR_WORDS;
-    wire [31:0] in_end  = {8'd0, header[`HDR_IN_BASE]} + {8'd0, header[`HDR_IN_WORDS]};
-    wire [31:0] out_end = {8'd0, header[`HDR_OUT_BASE]} + {8'd0, header[`HDR_OUT_WORDS]};
+    // what was fetched stays there while its header is checked: only what a run needs is kept in `header`
+    wire [64*`INTACT_HEADER_WORDS-1:0] fresh = descriptor[64*`INTACT_HEADER_WORDS-1:0];
+    wire [31:0] in_end  = {8'd0, fresh[`HDR_IN_BASE]} + {8'd0, fresh[`HDR_IN_WORDS]};
+    wire [31:0] out_end = {8'd0, fresh[`HDR_OUT_BASE]} + {8'd0, fresh[`HDR_OUT_WORDS]};
     wire        header_legal =
-        (header[`HDR_MAGIC] == `INTACT_MAGIC) & (header[`HDR_VERSION] == `INTACT_VERSION)
-        & ({24'd0, header[`HDR_ROWS]} == ROWS) & ({24'd0, header[`HDR_COLS]} == COLS)
-        & ({24'd0, header[`HDR_LANES]} == LANES)
-        & (in_end <= ACT_DEPTH) & (out_end <= ACT_DEPTH) & ({16'd0, header[`HDR_JOBS]} <= MOST_JOBS)
-        & ({8'd0, header[`HDR_ACT_WORDS]} <= ACT_DEPTH) & ({8'd0, header[`HDR_WGT_WORDS]} <= WGT_DEPTH)
-        & ({8'd0, header[`HDR_PRM_WORDS]} <= PRM_DEPTH) & ({16'd0, header[`HDR_LAYERS]} <= LAYERS)
-        & ({24'd0, header[`HDR_TABLES]} <= TABLES)
-        & (|header[`HDR_IN_WORDS]) & (|header[`HDR_OUT_WORDS]) & (|header[`HDR_JOBS])
-        & ~(|header[`HDR_RESERVED0]);
+        (fresh[`HDR_MAGIC] == `INTACT_MAGIC) & (fresh[`HDR_VERSION] == `INTACT_VERSION)
+        & ({24'd0, fresh[`HDR_ROWS]} == ROWS) & ({24'd0, fresh[`HDR_COLS]} == COLS)
+        & ({24'd0, fresh[`HDR_LANES]} == LANES)
+        & (in_end <= ACT_DEPTH) & (out_end <= ACT_DEPTH) & ({16'd0, fresh[`HDR_JOBS]} <= MOST_JOBS)
+        & ({8'd0, fresh[`HDR_ACT_WORDS]} <= ACT_DEPTH) & ({8'd0, fresh[`HDR_WGT_WORDS]} <= WGT_DEPTH)
+        & ({8'd0, fresh[`HDR_PRM_WORDS]} <= PRM_DEPTH) & ({16'd0, fresh[`HDR_LAYERS]} <= LAYERS)
+        & ({24'd0, fresh[`HDR_TABLES]} <= TABLES)
+        & (|fresh[`HDR_IN_WORDS]) & (|fresh[`HDR_OUT_WORDS]) & (|fresh[`HDR_JOBS])
+        & ~(|fresh[`HDR_RESERVED0]);
     reg         header_ok;
 
     wire is_window = (descriptor[`DSC_OPCODE] == `INTACT_OPCODE_WINDOW);
