@@ -188,6 +188,7 @@ module intact_core #(
     // ---- sequencer and its memories ----
     wire [64*`INTACT_HEADER_WORDS-1:0]     header;
     wire [64*`INTACT_DESCRIPTOR_WORDS-1:0] descriptor;
+    wire [`INTACT_DESCRIPTOR_WORDS-1:0]    lands;
     wire [PRG_ADDR-1:0]   prg_addr;
     wire [63:0]           prg_data;
     wire                  accept_frame;
@@ -233,6 +234,7 @@ module intact_core #(
         .prg_data        (prg_data),
         .header          (header),
         .descriptor      (descriptor),
+        .lands           (lands),
         .flush           (flush),
         .loops_load      (loops_load),
         .loops_primed    (loops_primed),
@@ -354,6 +356,8 @@ module intact_core #(
         .clk        (clk),
         .rst        (rst | flush),
         .loops      (descriptor[64*`INTACT_LOOP_WORDS-1:0]),
+        .lands      (lands[`INTACT_LOOP_WORDS-1:0]),
+        .landing    (prg_data),
         .load       (loops_load & ~is_window),
         .go         (go),
         .primed     (dense_primed),
@@ -479,7 +483,8 @@ module intact_core #(
     end
 
     ram #(
-        .WIDTH(32 * WGT_SLICES), .SLICE(32), .DEPTH(WGT_DEPTH), .ADDR(WGT_ADDR), .INIT_FILE(WGT_FILE)
+        .WIDTH(32 * WGT_SLICES), .SLICE(32), .DEPTH(WGT_DEPTH), .ADDR(WGT_ADDR), .INIT_FILE(WGT_FILE),
+        .EXCLUSIVE(1)
     ) weight_memory (
         .clk          (clk),
         .write_enable (wgt_slice),
