@@ -54,7 +54,7 @@ lint_off -rule PINCONNECTEMPTY -file "*/mul8_pair.v"
 
 def every_operand(name: str, sources: list[Path]) -> None:
     need("verilator")
-    check = MODELS / "mul8_pair_check.v"
+    check = ROOT / "sim" / "mul8_pair_check.v"
     run_bench("verilator", "mul8_pair_check", "sim.bench_mul8_pair", [check, *sources], {}, f"mul8_pair_{name}")
 
 
