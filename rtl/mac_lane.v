@@ -62,14 +62,16 @@ module mac_lane #(
     wire        [15+LEVELS:0] tree = gen_level[LEVELS].sums;
     wire signed [31:0]        sum  = {{16-LEVELS{tree[15+LEVELS]}}, tree};
 
-    reg  signed [31:0] acc;
-    wire signed [31:0] scaled = sum_scale_up ? acc <<< 8 : acc;
-    wire signed [31:0] total  = sum_subtract ? scaled - sum : scaled + sum;
-    wire signed [31:0] larger = (acc > sum) ? acc : sum;
-
-    assign result = sum_first ? sum : sum_max ? larger : total;
-
-    always @(posedge clk) if (sum_valid) acc <= result;
+    accumulator sums (
+        .clk          (clk),
+        .sum          (sum),
+        .sum_valid    (sum_valid),
+        .sum_first    (sum_first),
+        .sum_subtract (sum_subtract),
+        .sum_scale_up (sum_scale_up),
+        .sum_max      (sum_max),
+        .result       (result)
+    );
 
 endmodule
 
