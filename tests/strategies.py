@@ -19,9 +19,7 @@ RUNTIMES = ("fbgemm", "fbgemm", "ort", "tflite-ref", "exact")
 
 @st.composite
 def configs(draw: st.DrawFn) -> HwConfig:
-    """1x2 to 9x9, and some larger ones, a quarter packed; any legal number of requantise lanes, and often those that make
-    a window.
-    """
+    """1x2 to 9x9, and larger ones; any legal number of requantise lanes, often those of a window; a quarter packed."""
     if draw(st.integers(0, 2)) == 0:
         side = draw(st.sampled_from([8, 8, 9, 16]))
         return HwConfig(side, side, side, packed=draw(st.sampled_from([0, 0, 0, 1])))
