@@ -9,7 +9,7 @@ class Fault(NamedTuple):
     """Text `old` of rtl/<file>.v, found exactly once, becomes `new`; `check` is the one that must then fail."""
 
     reason: str
-    check: Literal["requantise", "network", "overlapped", "adding", "windows", "tables"]
+    check: Literal["requantise", "network", "overlapped", "adding", "windows", "tables", "packed"]
     file: str
     old: str
     new: str
@@ -86,6 +86,13 @@ FAULTS = (
           "x        <= x_restart ? $signed(loops[`DSC_X0]) : x + x_step;", "x        <= x + x_step;"),
     Fault("the gap between tiles is one cycle longer", "network", "address_gen",
           "gap_left <= loops[`DSC_GAP];", "gap_left <= loops[`DSC_GAP] + 16'd1;"),
+    # two products a multiplier block
+    Fault("both columns of a pair take the first one's weights", "packed", "mac_array",
+          "w[8*(s*ROWS + ROWS + r) +: 8]", "w[8*(s*ROWS + r) +: 8]"),
+    Fault("both columns of a pair sum the first one's products", "packed", "mac_array",
+          "products[16*ROWS*c +: 16*ROWS]", "products[0 +: 16*ROWS]"),
+    Fault("a pair's second product is out by its sign", "packed", "mul8_pair",
+          "multiplied1 <= a_in * b1_in;", "multiplied1 <= a_in * $signed({1'b0, b1_in});"),
     # overlapped input
     Fault("the next frame comes in while the first job still reads its own", "overlapped", "sequencer",
           "in_run & (job >= free_job)", "in_run"),
