@@ -80,10 +80,12 @@ def export(
     arch: str | None = None,
     quantizers: str | None = None,
     allow_overflow: bool = False,
+    smallest: int = 512,
 ) -> Exported:
     """Works out the integers of `model` (a path); writes nothing.
 
-    config: hardware with fixed memories, instead of the smallest that fit `array`. output_range: lowest and highest
+    config: hardware with fixed memories, instead of the smallest that fit `array`. smallest: words of the smallest of
+    these, a power of two. output_range: lowest and highest
     real output, where the file leaves the output unquantised. shape_hint: an input shape to try where the file does not
     say its own. overlap: the next input frame may come in during a run. relu, arch: of a state_dict, the layers that a
     ReLU follows, or the user's class as FILE.py:Class. quantizers: a JSON file with the widths that a tfmot model's
@@ -102,7 +104,7 @@ def export(
     try:
         network = quantise.quantise(graph, match, allow_overflow)
         lowered = lower.lower(network, hardware, overlap)
-        lowered = lower.with_depths(lowered, config)
+        lowered = lower.with_depths(lowered, config, smallest)
     except IntactError as error:
         raise IntactError(f"{model}: {error}") from error
     cycles = golden.network_cycles(network, lowered.config)
@@ -249,6 +251,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--arch", metavar="FILE.py:Class", help="a state_dict's model: runs FILE.py, builds Class()")
     parser.add_argument("--config", metavar="FILE.json", help="hardware with fixed memories, e.g. a board's")
     parser.add_argument(
+        "--smallest",
+        type=int,
+        choices=[256, 512, 1024],
+        default=512,
+        help="words of the smallest memory, those of a block RAM (default 512)",
+    )
+    parser.add_argument(
         "--quantizers", metavar="FILE.json", help="widths that a tfmot model's own QuantizeConfig keeps to itself"
     )
     parser.add_argument(
@@ -280,6 +289,7 @@ def from_arguments(args: argparse.Namespace, model: str, shape: tuple[int, ...] 
         args.arch,
         args.quantizers,
         args.allow_overflow,
+        args.smallest,
     )
 
 

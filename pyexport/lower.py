@@ -123,8 +123,8 @@ def _emit(layer: QLayer, network: Network, config: HwConfig, memory: MemoryPlan)
         yield from kind(layer, network, config, memory).emit()
 
 
-def with_depths(lowered: Lowered, fixed: HwConfig | None = None) -> Lowered:
-    """The same with the smallest power-of-two depths (at least 512 words) that hold it, and as many tables as it has.
+def with_depths(lowered: Lowered, fixed: HwConfig | None = None, smallest: int = 512) -> Lowered:
+    """The same with the smallest power-of-two depths (at least `smallest` words) that hold it, and as many tables as it has.
 
     fixed: a configuration whose depths are kept; raises IntactError naming the memory that is too small.
     """
@@ -145,6 +145,6 @@ def with_depths(lowered: Lowered, fixed: HwConfig | None = None) -> Lowered:
                 )
         return lowered
     tables = need.pop("tables")
-    depths = {name: 1 << bits_for(max(words, 16 if name == "layers" else 512)) for name, words in need.items()}
+    depths = {name: 1 << bits_for(max(words, 16 if name == "layers" else smallest)) for name, words in need.items()}
     depths["tables"] = tables
     return replace(lowered, config=replace(lowered.config, **depths))

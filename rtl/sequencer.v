@@ -127,16 +127,29 @@ module sequencer #(
     assign job = {{16-JOB{1'b0}}, place};
 
     wire [64*`INTACT_HEADER_WORDS-1:0] fresh = descriptor[64*`INTACT_HEADER_WORDS-1:0];
-    wire [31:0] in_end  = {8'd0, fresh[`HDR_IN_BASE]} + {8'd0, fresh[`HDR_IN_WORDS]};
-    wire [31:0] out_end = {8'd0, fresh[`HDR_OUT_BASE]} + {8'd0, fresh[`HDR_OUT_WORDS]};
+    // value <= limit, cheaper than a subtraction where the limit is a power of two
+    function at_most(input [31:0] value, input [31:0] limit);
+        at_most = (value < limit) | (value == limit);
+    endfunction
+
+    // a base and a length within the memory have no bits above these, and their sum is short
+    localparam [31:0] ACT_BITS = (32'd1 << $clog2(ACT_DEPTH + 1)) - 32'd1;
+    wire [31:0] in_base   = {8'd0, fresh[`HDR_IN_BASE]};
+    wire [31:0] in_words  = {8'd0, fresh[`HDR_IN_WORDS]};
+    wire [31:0] out_base  = {8'd0, fresh[`HDR_OUT_BASE]};
+    wire [31:0] out_words = {8'd0, fresh[`HDR_OUT_WORDS]};
+    wire        frames_fit =
+        ~(|((in_base | in_words | out_base | out_words) & ~ACT_BITS))
+        & at_most((in_base & ACT_BITS) + (in_words & ACT_BITS), ACT_DEPTH)
+        & at_most((out_base & ACT_BITS) + (out_words & ACT_BITS), ACT_DEPTH);
     wire        header_legal =
         (fresh[`HDR_MAGIC] == `INTACT_MAGIC) & (fresh[`HDR_VERSION] == `INTACT_VERSION)
         & ({24'd0, fresh[`HDR_ROWS]} == ROWS) & ({24'd0, fresh[`HDR_COLS]} == COLS)
         & ({24'd0, fresh[`HDR_LANES]} == LANES)
-        & (in_end <= ACT_DEPTH) & (out_end <= ACT_DEPTH) & ({16'd0, fresh[`HDR_JOBS]} <= MOST_JOBS)
-        & ({8'd0, fresh[`HDR_ACT_WORDS]} <= ACT_DEPTH) & ({8'd0, fresh[`HDR_WGT_WORDS]} <= WGT_DEPTH)
-        & ({8'd0, fresh[`HDR_PRM_WORDS]} <= PRM_DEPTH) & ({16'd0, fresh[`HDR_LAYERS]} <= LAYERS)
-        & ({24'd0, fresh[`HDR_TABLES]} <= TABLES)
+        & frames_fit & at_most({16'd0, fresh[`HDR_JOBS]}, MOST_JOBS)
+        & at_most({8'd0, fresh[`HDR_ACT_WORDS]}, ACT_DEPTH) & at_most({8'd0, fresh[`HDR_WGT_WORDS]}, WGT_DEPTH)
+        & at_most({8'd0, fresh[`HDR_PRM_WORDS]}, PRM_DEPTH) & at_most({16'd0, fresh[`HDR_LAYERS]}, LAYERS)
+        & at_most({24'd0, fresh[`HDR_TABLES]}, TABLES)
         & (|fresh[`HDR_IN_WORDS]) & (|fresh[`HDR_OUT_WORDS]) & (|fresh[`HDR_JOBS])
         & ~(|fresh[`HDR_RESERVED0]);
     reg         header_ok;
@@ -171,8 +184,9 @@ module sequencer #(
     // and the output does not; without, the output frame may
     wire [15:0] free_job = header[`HDR_FREE_JOB];
     wire overlaps = |free_job;
+    wire reads_no_more = ((free_job >> JOB) == 16'd0) & (place >= free_job[JOB-1:0]);
     assign accept_frame  = ~stale & (overlaps
-        ? (state == READ_FIRST) | (state == READY) | (in_run & (job >= free_job))
+        ? (state == READ_FIRST) | (state == READY) | (in_run & reads_no_more)
         : (state == READY) & ~out_active & ~out_start);
     // a frame belongs to the program that it was loaded for
     assign frame_drop    = stop | reread;

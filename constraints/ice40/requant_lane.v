@@ -59,8 +59,8 @@ module requant_lane (
     // what reaches beyond 36 bits after the shift: bits above 34 that are no copies of the sign; of the lowest seven of them
     // those that the shift does not bring down
     wire        [2:0]  bits      = even_shift_6[2:0];
-    wire        [6:0]  near      = (coarse[41:35] ^ {7{coarse[62]}}) & (7'h7f << bits);
-    wire               fine_fits = ~(|near) & (coarse[61:42] == {20{coarse[62]}});
+    wire        [6:0]  edge_bits = (coarse[41:35] ^ {7{coarse[62]}}) & (7'h7f << bits);
+    wire               fine_fits = ~(|edge_bits) & (coarse[61:42] == {20{coarse[62]}});
     wire        [42:0] shifted_4 = bits[2] ? {4'd0, coarse[42:4]} : coarse[42:0];
     wire        [42:0] shifted_2 = bits[1] ? {2'd0, shifted_4[42:2]} : shifted_4;
     wire        [34:0] shifted_1 = bits[0] ? shifted_2[35:1] : shifted_2[34:0];
