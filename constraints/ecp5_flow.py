@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from constraints.boards import Board
+from constraints.ecp5_registers import BLOCK_RAM, use_output_registers
 from constraints.flow import ROOT, Figure, Flow, Memory, Stages, Timing, relative, synthesis_script, tool
 from pyexport.errors import IntactError
 from pyexport.hwconfig import HwConfig
 
-BLOCK_RAM = "DP16KD"
 BLOCK_RAM_BITS = 18432
 MULTIPLIER = "MULT18X18D"
 LUT_RAM = "TRELLIS_DPR16X4"
@@ -30,8 +30,8 @@ class Ecp5(Flow):
         return pll.clock, {"PLL_MULTIPLY": pll.multiply, "PLL_DIVIDE": pll.divide, "PLL_POST": pll.post}
 
     def multipliers(self, hardware: HwConfig) -> int:
-        """One for each int8 product, four for the 32 x 31 bits of each requantise lane."""
-        return hardware.multipliers + 4 * hardware.lanes
+        """One for each int8 product or each two, four for the 32 x 31 bits of each requantise lane."""
+        return hardware.multiplier_blocks + 4 * hardware.lanes
 
     def block_rams(self, memory: Memory) -> int:
         return -(-memory.bits // BLOCK_RAM_BITS)
@@ -43,6 +43,7 @@ class Ecp5(Flow):
         script = stages.folder / "synthesis.ys"
         script.write_text(synthesis_script(sources, parameters, f"synth_ecp5 -top top -json {relative(netlist)}"))
         stages.run("synthesis", "yosys.log", [tool("yosys"), "-s", relative(script)])
+        use_output_registers(netlist, "top")
         return netlist
 
     def check_netlist(self, netlist: Path, memories: Sequence[Memory], multipliers: int) -> None:

@@ -28,8 +28,8 @@ RESOURCES = (
     (BLOCK_RAM, "ICESTORM_RAM"),
     (LARGE_RAM, "ICESTORM_SPRAM"),
 )
-# constants compared with powers of two become few LUTs before carry chains are made of comparisons; never -dsp: yosys 0.70
-# then overwrites the parameters of SB_MAC16
+# comparisons with powers of two become few LUTs before carry chains are made of what is left; never -dsp: yosys 0.70 then
+# overwrites the parameters of SB_MAC16
 SYNTHESIS = (
     "read_verilog -lib -D ICE40_U +/ice40/cells_sim.v",
     "hierarchy -check -top top",
@@ -51,7 +51,7 @@ class Ice40(Flow):
 
     def multipliers(self, hardware: HwConfig) -> int:
         """One for each int8 product, or for two of neighbouring output lanes; four for each requantise lane."""
-        return hardware.multipliers + 4 * hardware.lanes
+        return hardware.multiplier_blocks + 4 * hardware.lanes
 
     def block_rams(self, memory: Memory) -> int:
         if in_large_ram(memory):
@@ -124,8 +124,8 @@ def in_large_ram(memory: Memory) -> bool:
 def ice40_pll(clock_in: float, wanted: float) -> tuple[float, int, int]:
     """The fastest clock of at most `wanted` MHz: MHz, multiplier, power of two that divides; 1 and 0: no PLL.
 
-    Limits of the iCE40 UltraPlus data sheet (FPGA-DS-02008): inputs of 10 to 133 MHz, the oscillator at 533 to 1066 MHz,
-    outputs of 16 to 275 MHz. Raises IntactError where there is no such setting.
+    Limits of the iCE40 UltraPlus data sheet (FPGA-DS-02008): inputs of 10 to 133 MHz, the oscillator at 533 to 1066
+    MHz, outputs of 16 to 275 MHz. Raises IntactError where there is no such setting.
     """
     best = (clock_in, 1, 0) if clock_in <= wanted + 1e-9 else None
     for multiply in range(1, 129):

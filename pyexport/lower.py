@@ -124,7 +124,7 @@ def _emit(layer: QLayer, network: Network, config: HwConfig, memory: MemoryPlan)
 
 
 def with_depths(lowered: Lowered, fixed: HwConfig | None = None, smallest: int = 512) -> Lowered:
-    """The same with the smallest power-of-two depths (at least `smallest` words) that hold it, and as many tables as it has.
+    """The same with the smallest power-of-two depths (at least `smallest` words) that hold it, as many tables as it has.
 
     fixed: a configuration whose depths are kept; raises IntactError naming the memory that is too small.
     """
