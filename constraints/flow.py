@@ -104,10 +104,10 @@ class Flow(ABC):
     The checks are the point: a memory that became flip-flops or a product that became LUTs still works, only slowly and
     large, so each is an error.
 
-    smallest: words of the smallest memory worth building, those of a block RAM as wide as the program's halves.
+    block: words of the blocks that memories are made of where they need not be powers of two, else 0.
     """
 
-    smallest = 512
+    block = 0
 
     @abstractmethod
     def pll(self, board: Board, wanted: float) -> tuple[float, dict[str, int | str]]:

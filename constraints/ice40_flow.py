@@ -19,16 +19,16 @@ BLOCK_SHAPES = ((256, 16), (512, 8), (1024, 4), (2048, 2))  # words, bits of a w
 LARGE_RAM = "SB_SPRAM256KA"
 LARGE_SHAPE = (16384, 16)
 LARGE_FROM = 32768  # bits; SPRAM_BITS in constraints/ice40/ram.v
-LARGE_MEMORIES = ("weight_memory",)  # those with EXCLUSIVE in rtl/intact_core.v
+LARGE_MEMORIES = {"weight_memory": LARGE_FROM, "payload": 0}  # those with EXCLUSIVE in rtl/; from how many bits on
 MULTIPLIER = "SB_MAC16"
-OWN_BLOCKS = {"delay_offset": 3, "act_steps": 1, "wgt_steps": 1}  # what constraints/ice40/ puts into block RAM besides
+OWN_BLOCKS = {"delay_offset": 2, "act_steps": 1, "wgt_steps": 1}  # what constraints/ice40/ puts into block RAM besides
 RESOURCES = (
     ("logic cells", "ICESTORM_LC"),
     (MULTIPLIER, "ICESTORM_DSP"),
     (BLOCK_RAM, "ICESTORM_RAM"),
     (LARGE_RAM, "ICESTORM_SPRAM"),
 )
-# comparisons with powers of two become few LUTs before carry chains are made of what is left; never -dsp: yosys 0.70 then
+# comparisons with powers of two become few LUTs before carry chains are made of the rest; never -dsp: yosys 0.70 then
 # overwrites the parameters of SB_MAC16
 SYNTHESIS = (
     "read_verilog -lib -D ICE40_U +/ice40/cells_sim.v",
@@ -43,7 +43,7 @@ SYNTHESIS = (
 class Ice40(Flow):
     """Lattice iCE40 UltraPlus."""
 
-    smallest = 256
+    block = 256
 
     def pll(self, board: Board, wanted: float) -> tuple[float, dict[str, int | str]]:
         clock, multiply, power = ice40_pll(board.clock_in, wanted)
@@ -81,7 +81,7 @@ class Ice40(Flow):
             kind = LARGE_RAM if in_large_ram(memory) else BLOCK_RAM
             needed = -(-memory.bits // (BLOCK_SHAPES[0][0] * BLOCK_SHAPES[0][1]))
             if kind == LARGE_RAM:
-                needed = memory.width // LARGE_SHAPE[1]
+                needed = -(-memory.width // LARGE_SHAPE[1])
             if found[kind][memory.instance] < needed:
                 raise IntactError(
                     f"synthesis: {memory.instance}, {memory.depth} words of {memory.width} bits, needs at least "
@@ -117,8 +117,9 @@ class Ice40(Flow):
 
 
 def in_large_ram(memory: Memory) -> bool:
-    """Whether constraints/ice40/ram.v puts the memory into SPRAM, which has no contents at power-up."""
-    return memory.instance in LARGE_MEMORIES and memory.bits > LARGE_FROM and memory.depth <= LARGE_SHAPE[0]
+    """Whether constraints/ice40/ram.v puts the memory into SPRAM, which powers up with anything."""
+    least = LARGE_MEMORIES.get(memory.instance)
+    return least is not None and memory.bits > least and memory.depth <= LARGE_SHAPE[0]
 
 
 def ice40_pll(clock_in: float, wanted: float) -> tuple[float, int, int]:
