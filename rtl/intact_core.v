@@ -601,7 +601,7 @@ module intact_core #(
         .overrun         (overrun)
     );
 
-    wire _unused = &{1'b0, load_addr, load_slice, wgt_data, header, layer_index};
+    wire _unused = &{1'b0, load_addr, load_slice, wgt_data, header, layer_index, lands};
 
 endmodule
 

@@ -308,6 +308,8 @@ module sequencer #(
         end
     end
 
+    wire _unused = &{1'b0, fresh};
+
 endmodule
 
 `resetall

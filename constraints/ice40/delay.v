@@ -39,12 +39,9 @@ module delay #(
             end
             assign out[WIDE-1:0] = oldest;
             if (WIDE < WIDTH) begin : gen_rest
-                delay #(.WIDTH(WIDTH - WIDE), .CYCLES(CYCLES)) rest (
-                    .clk (clk),
-                    .rst (rst),
-                    .in  (in[WIDTH-1:WIDE]),
-                    .out (out[WIDTH-1:WIDE])
-                );
+                reg [(WIDTH-WIDE)*CYCLES-1:0] line;
+                always @(posedge clk) line <= {line[(WIDTH-WIDE)*(CYCLES-1)-1:0], in[WIDTH-1:WIDE]};
+                assign out[WIDTH-1:WIDE] = line[(WIDTH-WIDE)*(CYCLES-1) +: WIDTH-WIDE];
             end
             wire _unused = &{1'b0, rst};
         end else begin : gen_line
