@@ -21,7 +21,7 @@ from tests.rtl_network import assert_equal, prepare, simulated
 
 CELLS = ROOT / "constraints"
 MODELS = ROOT / "sim" / "models"
-ARRAY_SOURCES = [RTL / f"{name}.v" for name in ("mac_array", "mac_lane", "mul8", "mul8_pair")]
+ARRAY_SOURCES = [RTL / f"{name}.v" for name in ("mac_array", "mac_lane", "accumulator", "mul8", "mul8_pair")]
 
 
 def need(sim: str) -> None:
