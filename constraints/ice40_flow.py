@@ -31,12 +31,8 @@ RESOURCES = (
 # comparisons with powers of two become few LUTs before carry chains are made of the rest; never -dsp: yosys 0.70 then
 # overwrites the parameters of SB_MAC16
 SYNTHESIS = (
-    "read_verilog -lib -D ICE40_U +/ice40/cells_sim.v",
-    "hierarchy -check -top top",
-    "proc",
-    "flatten",
-    "opt -full",
-    "synth_ice40 -device u -top top",
+    "read_verilog -lib -D ICE40_U +/ice40/cells_sim.v; hierarchy -check -top {top}; proc; flatten; opt -full; "
+    "synth_ice40 -device u -top {top}"
 )
 
 
@@ -63,8 +59,8 @@ class Ice40(Flow):
     ) -> Path:
         netlist = stages.folder / "netlist.json"
         script = stages.folder / "synthesis.ys"
-        steps = [*SYNTHESIS[:-1], f"{SYNTHESIS[-1]} -json {relative(netlist)}"]
-        script.write_text(synthesis_script(sources, parameters, "\n".join(steps)))
+        command = f"{SYNTHESIS.format(top='top')} -json {relative(netlist)}"
+        script.write_text(synthesis_script(sources, parameters, command))
         stages.run("synthesis", "yosys.log", [tool("yosys"), "-s", relative(script)])
         return netlist
 
