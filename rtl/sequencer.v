@@ -63,6 +63,8 @@ module sequencer #(
     // cycle of that
     output wire                  flush,
     output wire                  loops_load,
+    // they are more than the address generator can hold
+    input  wire                  loops_beyond,
     input  wire                  loops_primed,
     output reg                   go,
     output reg                   job_start,
@@ -157,7 +159,7 @@ module sequencer #(
     wire is_window = (descriptor[`DSC_OPCODE] == `INTACT_OPCODE_WINDOW);
     wire descriptor_legal =
         ((descriptor[`DSC_OPCODE] == `INTACT_OPCODE_ACCUMULATE) | (is_window & (WINDOW != 0)))
-        & ~(|descriptor[`DSC_RESERVED0]) & ~(|descriptor[`DSC_RESERVED1])
+        & (is_window | ~loops_beyond) & ~(|descriptor[`DSC_RESERVED0]) & ~(|descriptor[`DSC_RESERVED1])
         & ({24'd0, descriptor[`DSC_TABLE]} <= TABLES) & ~(|descriptor[`DSC_RESERVED3])
         & ({8'd0, descriptor[`DSC_WGT_BASE]} < WGT_DEPTH) & ({8'd0, descriptor[`DSC_PRM_BASE]} < PRM_DEPTH)
         & ({8'd0, descriptor[`DSC_OUT_BASE]} < ACT_DEPTH) & ({16'd0, descriptor[`DSC_LAYER]} < LAYERS)

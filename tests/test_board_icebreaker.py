@@ -60,7 +60,9 @@ def test_stream_out() -> None:
 def test_address_gen() -> None:
     """rtl/address_gen.v's bench hands the descriptor over word by word too."""
     parameters: dict[str, int | str] = {"ACT_ADDR": 12, "WGT_ADDR": 10}
-    run_bench("verilator", "address_gen", "sim.bench_address_gen", family("address_gen"), parameters, "ice40_addresses")
+    environment = {"SHORT_LOOPS": "10 11"}
+    sources = family("address_gen")
+    run_bench("verilator", "address_gen", "sim.bench_address_gen", sources, parameters, "ice40_addresses", environment)
 
 
 def test_requantise(tmp_path: Path) -> None:
