@@ -180,7 +180,7 @@ async def descriptor_never_let_go(dut: Any) -> None:
 
 @cocotb.test(timeout_time=20, timeout_unit="ms", skip=not SHORT)
 async def what_does_not_fit_is_seen(dut: Any) -> None:
-    """The largest counts and the farthest coordinates fit, one more does not, and the next descriptor is judged afresh."""
+    """The largest counts and farthest coordinates fit, one more does not; the next descriptor is judged afresh."""
     await start(dut, load=0, go=0, loops=0, lands=0, landing=0)
     counts, spans = SHORT
     limits = dict.fromkeys((*(f"{level}_count" for level in LEVELS), "gap", "map_h", "map_w"), (0, (1 << counts) - 1))
