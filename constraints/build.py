@@ -167,6 +167,8 @@ def build(console: Console, options: argparse.Namespace) -> Path:
             "or --allow-timing-fail"
         )
     bitstream = flow.pack(stages, board, placed)
+    if remark := flow.remark(memories(hardware)):
+        console.print(remark, highlight=False, soft_wrap=True)
     (folder / "result.json").write_text(
         json.dumps(
             {

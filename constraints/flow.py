@@ -137,6 +137,10 @@ class Flow(ABC):
     ) -> tuple[list[Figure], Timing, Path]:
         """Netlist to a configuration: what it uses, its timing, and its path. A missed clock is left to the caller."""
 
+    def remark(self, memories: Sequence[Memory]) -> str:
+        """What who uses the bitstream has to know, or nothing."""
+        return ""
+
     @abstractmethod
     def pack(self, stages: Stages, board: Board, placed: Path) -> Path:
         """Configuration to a bitstream, whose path it returns."""

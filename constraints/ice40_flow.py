@@ -104,6 +104,12 @@ class Ice40(Flow):
         figures = [Figure(name, use[key]["used"], use[key]["available"]) for name, key in RESOURCES]
         return figures, timing(result), placed
 
+    def remark(self, memories: Sequence[Memory]) -> str:
+        """Weights in SPRAM are not part of the bitstream."""
+        if not any(memory.instance == "weight_memory" and in_large_ram(memory) for memory in memories):
+            return ""
+        return "the weights lie in SPRAM, which a bitstream cannot fill: host/intact_host.py --load after each power-up"
+
     def pack(self, stages: Stages, board: Board, placed: Path) -> Path:
         bitstream = stages.folder / "intact.bin"
         stages.run("bitstream", "icepack.log", [tool("icepack"), relative(placed), relative(bitstream)])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 from pathlib import Path
@@ -12,9 +13,11 @@ import pytest
 
 from constraints import build
 from constraints.boards import BOARDS
-from constraints.ice40_flow import in_large_ram
+from constraints.flow import Memory
+from constraints.ice40_flow import Ice40, ice40_pll, in_large_ram
 from pyexport import export, golden
 from pyexport.arith import check, requantise
+from pyexport.errors import IntactError
 from pyexport.qlayers import Network
 from pyexport.quantise import input_codes
 from sim.compare import to_words
@@ -36,6 +39,67 @@ def family(name: str, *parts: str) -> list[Path]:
     """Verilog of the iCE40: its own files where it has them, and the models of its cells."""
     files = [ICE40 / f"{part}.v" if (ICE40 / f"{part}.v").is_file() else RTL / f"{part}.v" for part in (name, *parts)]
     return [*files, *MODELS]
+
+
+ICE40_MEMORIES = [Memory("weight_memory", 4096, 32), Memory("program_memory", 512, 64), Memory("payload", 512, 8)]
+
+
+def netlist(folder: Path, change: dict[str, str | None]) -> Path:
+    """A synthesis result with the cells that ICE40_MEMORIES and five products take; `change` by name."""
+    cells: dict[str, str | None] = {f"core.weight_memory.block{i}": "SB_SPRAM256KA" for i in range(2)}
+    cells |= {f"core.program_memory.mem.{i}": "SB_RAM40_4K" for i in range(8)}
+    cells |= {"host.payload.block": "SB_SPRAM256KA", "core.addresses.act_steps.0.0": "SB_RAM40_4K"}
+    cells |= {f"core.product{i}": "SB_MAC16" for i in range(5)} | change
+    path = folder / "netlist.json"
+    named = {name: {"type": kind} for name, kind in cells.items() if kind}
+    path.write_text(json.dumps({"modules": {"top": {"cells": named}}}))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({}, ""),
+        ({"core.weight_memory.block1": None}, "weight_memory.* needs at least 2 SB_SPRAM256KA and has 1"),
+        ({"host.payload.block": "SB_RAM40_4K"}, "payload.* needs at least 1 SB_SPRAM256KA and has 0"),
+        ({"core.other.mem.0": "SB_RAM40_4K"}, "10 SB_RAM40_4K, 9 of them"),
+        ({"core.product4": None}, "4 SB_MAC16, expected 5"),
+    ],
+)
+def test_netlists(tmp_path: Path, change: dict[str, str | None], message: str) -> None:
+    with pytest.raises(IntactError, match=message) if message else contextlib.nullcontext():
+        Ice40().check_netlist(netlist(tmp_path, change), ICE40_MEMORIES, 5)
+
+
+def test_memories_that_became_logic(tmp_path: Path) -> None:
+    change: dict[str, str | None] = {f"core.program_memory.mem.{i}": None for i in range(1, 8)}
+    with pytest.raises(IntactError, match=r"program_memory.* did not become one"):
+        Ice40().check_netlist(netlist(tmp_path, change), ICE40_MEMORIES, 5)
+
+
+@pytest.mark.parametrize(
+    ("memory", "blocks"),
+    [
+        (Memory("activations", 768, 32), 6),
+        (Memory("activations", 1024, 32), 8),
+        (Memory("parameter_memory", 256, 160), 10),
+        (Memory("weight_memory", 1024, 32), 8),
+        (Memory("weight_memory", 4096, 32), 0),
+        (Memory("payload", 512, 8), 0),
+    ],
+)
+def test_block_rams(memory: Memory, blocks: int) -> None:
+    assert Ice40().block_rams(memory) == blocks
+
+
+def test_pll() -> None:
+    assert ice40_pll(12, 12) == (12, 1, 0)
+    for wanted in (16.5, 18, 20, 24, 48):
+        clock, multiply, power = ice40_pll(12, wanted)
+        assert clock == pytest.approx(12 * multiply / 2**power) and 0.9 * wanted <= clock <= wanted
+        assert power == 0 or 533 <= 12 * multiply <= 1066
+    with pytest.raises(IntactError, match="clock"):
+        ice40_pll(12, 10)
 
 
 @pytest.mark.parametrize("sim", SIMULATORS)
