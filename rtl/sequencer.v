@@ -126,7 +126,8 @@ module sequencer #(
     localparam JOB = (MOST_JOBS > 16383) ? 16 : $clog2(MOST_JOBS + 2);
     localparam [JOB-1:0] ONE_JOB = 1;
     reg  [JOB-1:0] place;
-    assign job = {{16-JOB{1'b0}}, place};
+    wire [16:0]    place_wide = {{17-JOB{1'b0}}, place};
+    assign job = place_wide[15:0];
 
     wire [64*`INTACT_HEADER_WORDS-1:0] fresh = descriptor[64*`INTACT_HEADER_WORDS-1:0];
     // value <= limit, cheaper than a subtraction where the limit is a power of two
@@ -310,7 +311,7 @@ module sequencer #(
         end
     end
 
-    wire _unused = &{1'b0, fresh};
+    wire _unused = &{1'b0, fresh, place_wide[16]};
 
 endmodule
 
