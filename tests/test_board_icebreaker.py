@@ -92,6 +92,18 @@ def test_block_rams(memory: Memory, blocks: int) -> None:
     assert Ice40().block_rams(memory) == blocks
 
 
+def test_memories_are_whole_blocks() -> None:
+    exported = export.export(str(ROOT / "models" / "digits.pt"), BOARD.array, block=256)
+    words, config = exported.manifest["memory"], exported.config
+    depths = {
+        "activation_words": config.act_depth, "weight_words": config.wgt_depth, "parameter_words": config.prm_depth,
+        "program_words": config.prg_depth,
+    }  # fmt: skip
+    for name, depth in depths.items():
+        assert depth % 256 == 0 and words[name] <= depth < words[name] + 256, name
+    build.check_fit(BOARD, config)
+
+
 def test_pll() -> None:
     assert ice40_pll(12, 12) == (12, 1, 0)
     for wanted in (16.5, 18, 20, 24, 48):
