@@ -189,7 +189,7 @@ def weights(out: int, taps: int, inputs: int, largest: int = 1) -> Any:
     return np.full((out, taps, taps, inputs), largest, np.int16)
 
 
-# Cycles: pixels x tiles x words issued, and once per job what the pipeline holds: 22, the adder tree's registers, and the
+# Cycles: pixels x tiles x words issued, and once per job what the pipeline holds: 22, the adder tree, and the
 # drain's beats.
 @pytest.mark.parametrize(
     ("array", "cycles"),
