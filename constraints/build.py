@@ -21,6 +21,7 @@ from pyexport import bootstrap
 bootstrap.ready(("numpy", "flatbuffers", "rich"))
 
 import argparse
+import hashlib
 import json
 import shlex
 from dataclasses import replace
@@ -39,6 +40,7 @@ from pyexport.windows import BANKS
 
 FLOWS: dict[str, Flow] = {"ecp5": Ecp5()}
 IMAGES = {"PRG_FILE": "program.mem", "WGT_FILE": "weights.mem", "PRM_FILE": "params.mem", "TAB_FILE": "tables.mem"}
+RESULT = "result.json"
 BLOCK_WORDS = 512  # words of 32 bits in one block RAM: fewer layer counters would save nothing
 UART_PAYLOAD = 512  # PAYLOAD of rtl/uart_host.v
 
@@ -73,6 +75,17 @@ def sources(board: Board) -> list[Path]:
     cells = [ROOT / "rtl", ROOT / "constraints" / board.family]
     files = {path.name: path for folder in cells for path in sorted(folder.glob("*.v"))}
     return [*files.values(), ROOT / board.top]
+
+
+def digest(board: Board) -> str:
+    """SHA-256 of all Verilog of the design and its pins: a finished build is of these sources, or of others."""
+    files = [*sources(board), *sorted((ROOT / "rtl").glob("*.vh")), ROOT / board.pins]
+    return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()
+
+
+def images_of(hardware: HwConfig, folder: Path) -> dict[str, int | str]:
+    """The design's parameters that name the memory images in `folder`."""
+    return {name: relative(folder / file) for name, file in IMAGES.items() if hardware.tables or name != "TAB_FILE"}
 
 
 def memories(hardware: HwConfig) -> list[Memory]:
@@ -129,8 +142,8 @@ def build(console: Console, options: argparse.Namespace) -> Path:
     folder = folder.resolve()
     more = export_options(options, board)
     write_files({}, folder)  # says at once where a folder cannot be written
-    for left in folder.glob("intact.*"):  # of a build before: nothing old may look like this one's result
-        left.unlink()
+    for left in (*folder.glob("intact.*"), folder / RESULT):  # of a build before: nothing may look like this one's
+        left.unlink(missing_ok=True)
     stages = Stages(console, folder)
 
     flow = FLOWS[board.family]
@@ -140,14 +153,9 @@ def build(console: Console, options: argparse.Namespace) -> Path:
     hardware = export(stages, model.resolve(), more, images)
     check_fit(board, hardware)
 
-    parameters: dict[str, int | str] = {
-        "CLOCKS_PER_BIT": bit,
-        **pll,
-        **hardware.verilog_parameters(),
-    }
-    parameters |= {
-        name: relative(images / file) for name, file in IMAGES.items() if hardware.tables or name != "TAB_FILE"
-    }
+    settings: dict[str, int | str] = {"CLOCKS_PER_BIT": bit, **pll}
+    parameters = settings | hardware.verilog_parameters() | images_of(hardware, images)
+    built_from = digest(board)
     netlist = flow.synthesise(stages, board, sources(board), parameters)
     flow.check_netlist(netlist, memories(hardware), flow.multipliers(hardware))
     used, clock, placed = flow.place_and_route(stages, board, netlist, options.seed)
@@ -158,12 +166,13 @@ def build(console: Console, options: argparse.Namespace) -> Path:
             "or --allow-timing-fail"
         )
     bitstream = flow.pack(stages, board, placed)
-    (folder / "result.json").write_text(
+    (folder / RESULT).write_text(
         json.dumps(
             {
                 "board": board.name, "model": str(options.model), "array": hardware.array,
                 "baud": options.baud or board.baud,
                 "clock_mhz": clock_mhz, "fmax_mhz": clock.fmax, "path": clock.path, "seed": options.seed,
+                "hardware": hardware.verilog_parameters(), "settings": settings, "sources": built_from,
                 "used": {figure.name: figure.used for figure in used},
             },
             indent=2,
