@@ -33,12 +33,13 @@ from rich.table import Table
 from constraints.boards import BOARDS, Board, clocks_per_bit, find_board
 from constraints.ecp5_flow import Ecp5
 from constraints.flow import ROOT, Figure, Flow, Memory, Stages, Timing, relative
+from constraints.xilinx_flow import Xilinx
 from pyexport.errors import IntactError
 from pyexport.export import Parser, add_arguments, write_files
 from pyexport.hwconfig import HwConfig, parse_array
 from pyexport.windows import BANKS
 
-FLOWS: dict[str, Flow] = {"ecp5": Ecp5()}
+FLOWS: dict[str, Flow] = {"ecp5": Ecp5(), "xilinx": Xilinx()}
 IMAGES = {"PRG_FILE": "program.mem", "WGT_FILE": "weights.mem", "PRM_FILE": "params.mem", "TAB_FILE": "tables.mem"}
 RESULT = "result.json"
 BLOCK_WORDS = 512  # words of 32 bits in one block RAM: fewer layer counters would save nothing
@@ -88,7 +89,7 @@ def images_of(hardware: HwConfig, folder: Path) -> dict[str, int | str]:
     return {name: relative(folder / file) for name, file in IMAGES.items() if hardware.tables or name != "TAB_FILE"}
 
 
-def memories(hardware: HwConfig) -> list[Memory]:
+def memories(board: Board, hardware: HwConfig) -> list[Memory]:
     """What must become block RAM, by instance name in rtl/intact_core.v and the modules that it joins."""
     if hardware.window:
         bank = -(-hardware.act_depth // BANKS)
@@ -101,7 +102,7 @@ def memories(hardware: HwConfig) -> list[Memory]:
         Memory("parameter_memory", hardware.prm_depth, hardware.prm_bits),
         Memory("program_memory", hardware.prg_depth, 64),
         Memory("layer_counters", hardware.layers, 32),
-        Memory("payload", UART_PAYLOAD, 8),
+        *([Memory("payload", UART_PAYLOAD, 8)] if board.serial else []),
         *[Memory(f"gen_table_lane[{i}]", 256 * hardware.tables, 8) for i in range(hardware.lanes) if hardware.tables],
     ]
 
@@ -113,7 +114,7 @@ def check_fit(board: Board, hardware: HwConfig) -> None:
         raise IntactError(
             f"array {hardware.array}: needs {needed} multipliers, {board.name} has {board.multipliers}: too large"
         )
-    blocks = sum(flow.block_rams(memory) for memory in memories(hardware))
+    blocks = sum(flow.block_rams(memory) for memory in memories(board, hardware))
     if blocks > board.block_rams:
         raise IntactError(f"memories: need at least {blocks} block RAMs, {board.name} has {board.block_rams}")
 
@@ -148,16 +149,16 @@ def build(console: Console, options: argparse.Namespace) -> Path:
 
     flow = FLOWS[board.family]
     clock_mhz, pll = flow.pll(board, options.clock or board.clock)
-    bit = clocks_per_bit(clock_mhz, options.baud or board.baud)
+    line = {"CLOCKS_PER_BIT": clocks_per_bit(clock_mhz, options.baud or board.baud)} if board.serial else {}
     images = folder / "export"
     hardware = export(stages, model.resolve(), more, images)
     check_fit(board, hardware)
 
-    settings: dict[str, int | str] = {"CLOCKS_PER_BIT": bit, **pll}
+    settings: dict[str, int | str] = {**line, **pll}
     parameters = settings | hardware.verilog_parameters() | images_of(hardware, images)
     built_from = digest(board)
     netlist = flow.synthesise(stages, board, sources(board), parameters)
-    flow.check_netlist(netlist, memories(hardware), flow.multipliers(hardware))
+    flow.check_netlist(netlist, memories(board, hardware), flow.multipliers(hardware))
     used, clock, placed = flow.place_and_route(stages, board, netlist, options.seed)
     show(console, board, hardware, used, clock)
     if clock.fmax < clock.target and not options.allow_timing_fail:
