@@ -6,6 +6,7 @@ There is no open place and route here: the stages that need Vivado end in an err
 from __future__ import annotations
 
 import json
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -148,14 +149,13 @@ def xilinx_pll(clock_in: float, wanted: float) -> Pll:
     Limits of the slowest speed grade (DS181): the oscillator at 800 to 1600 MHz, its comparison at 19 MHz or more;
     multiplied by 2 to 64, divided by 1 to 56 and 1 to 128. Raises IntactError where there is no such setting.
     """
-    settings = [
-        Pll(multiply, divide, post, clock_in * multiply / divide / post)
-        for divide in range(1, min(56, int(clock_in / 19)) + 1)
-        for multiply in range(2, 65)
-        if 800 <= clock_in * multiply / divide <= 1600
-        for post in range(1, 129)
-        if clock_in * multiply / divide / post <= wanted + 1e-9
-    ]
+    settings = []
+    for divide in range(1, min(56, int(clock_in / 19)) + 1):
+        for multiply in range(2, 65):
+            oscillator = clock_in * multiply / divide
+            post = math.ceil(oscillator / wanted - 1e-9)
+            if 800 <= oscillator <= 1600 and 1 <= post <= 128:
+                settings.append(Pll(multiply, divide, post, oscillator / post))
     best = max(settings, key=lambda pll: (round(pll.clock, 6), -pll.divide, -pll.multiply), default=None)
     if best is None or best.clock < wanted / 2:
         raise IntactError(
