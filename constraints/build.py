@@ -43,6 +43,7 @@ FLOWS: dict[str, Flow] = {"ecp5": Ecp5(), "xilinx": Xilinx()}
 IMAGES = {"PRG_FILE": "program.mem", "WGT_FILE": "weights.mem", "PRM_FILE": "params.mem", "TAB_FILE": "tables.mem"}
 RESULT = "result.json"
 BLOCK_WORDS = 512  # words of 32 bits in one block RAM: fewer layer counters would save nothing
+PAYLOAD = "payload"  # the serial link's memory
 UART_PAYLOAD = 512  # PAYLOAD of rtl/uart_host.v
 
 
@@ -89,7 +90,7 @@ def images_of(hardware: HwConfig, folder: Path) -> dict[str, int | str]:
     return {name: relative(folder / file) for name, file in IMAGES.items() if hardware.tables or name != "TAB_FILE"}
 
 
-def memories(board: Board, hardware: HwConfig) -> list[Memory]:
+def memories(hardware: HwConfig) -> list[Memory]:
     """What must become block RAM, by instance name in rtl/intact_core.v and the modules that it joins."""
     if hardware.window:
         bank = -(-hardware.act_depth // BANKS)
@@ -102,7 +103,7 @@ def memories(board: Board, hardware: HwConfig) -> list[Memory]:
         Memory("parameter_memory", hardware.prm_depth, hardware.prm_bits),
         Memory("program_memory", hardware.prg_depth, 64),
         Memory("layer_counters", hardware.layers, 32),
-        *([Memory("payload", UART_PAYLOAD, 8)] if board.serial else []),
+        Memory(PAYLOAD, UART_PAYLOAD, 8),
         *[Memory(f"gen_table_lane[{i}]", 256 * hardware.tables, 8) for i in range(hardware.lanes) if hardware.tables],
     ]
 
@@ -114,7 +115,7 @@ def check_fit(board: Board, hardware: HwConfig) -> None:
         raise IntactError(
             f"array {hardware.array}: needs {needed} multipliers, {board.name} has {board.multipliers}: too large"
         )
-    blocks = sum(flow.block_rams(memory) for memory in memories(board, hardware))
+    blocks = sum(flow.block_rams(memory) for memory in memories(hardware))
     if blocks > board.block_rams:
         raise IntactError(f"memories: need at least {blocks} block RAMs, {board.name} has {board.block_rams}")
 
@@ -158,7 +159,8 @@ def build(console: Console, options: argparse.Namespace) -> Path:
     parameters = settings | hardware.verilog_parameters() | images_of(hardware, images)
     built_from = digest(board)
     netlist = flow.synthesise(stages, board, sources(board), parameters)
-    flow.check_netlist(netlist, memories(board, hardware), flow.multipliers(hardware))
+    blocks = [memory for memory in memories(hardware) if board.serial or memory.instance != PAYLOAD]
+    flow.check_netlist(netlist, blocks, flow.multipliers(hardware))
     used, clock, placed = flow.place_and_route(stages, board, netlist, options.seed)
     show(console, board, hardware, used, clock)
     if clock.fmax < clock.target and not options.allow_timing_fail:

@@ -13,11 +13,11 @@ import pytest
 from rich.console import Console
 
 from constraints.boards import BOARDS, Board, find_board
-from constraints.build import FLOWS, check_fit, memories, sources
+from constraints.build import FLOWS, check_fit, sources
 from constraints.flow import ROOT, Memory, Stages
 from constraints.xilinx_flow import DESIGN, Xilinx, design, figures, xilinx_pll
 from pyexport.errors import IntactError
-from pyexport.hwconfig import HwConfig, for_array, parse_array
+from pyexport.hwconfig import for_array, parse_array
 from sim.runner import BUILD
 
 MEMORY = Memory("weight_memory", 512, 144)  # four RAMB18E1
@@ -80,8 +80,6 @@ def test_the_default_array_fits(board: Board) -> None:
     check_fit(board, for_array(*parse_array(board.array)))
     with pytest.raises(IntactError, match="multipliers"):
         check_fit(board, for_array(32, 32))
-    # the serial link's buffer is there where there is a serial link
-    assert board.serial == any(memory.instance == "payload" for memory in memories(board, HwConfig()))
     assert isinstance(FLOWS[board.family], Xilinx)
 
 
