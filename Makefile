@@ -62,9 +62,9 @@ test: ## run the tests
 test-all: test ## the tests, then those that need TensorFlow or Brevitas, in environments of their own (downloads gigabytes)
 	@scripts/test_all.sh
 
-test-gate: ## run the synthesised core, an ECP5 netlist, against the golden model (minutes)
+test-gate: ## run synthesised netlists against the golden model, build bitstreams and compare them (many minutes)
 	@scripts/setup.sh test
-	@INTACT_GATES=ecp5 $(PY) -m pytest -q -s tests/test_gates.py
+	@INTACT_GATES=ecp5,xilinx $(PY) -m pytest -q -s tests/test_gates.py tests/test_weights.py tests/test_xilinx.py
 
 formal: ## prove properties of the streams, AXI4-Lite and the requantiser (yosys' SMT back end, z3)
 	@scripts/setup.sh formal
