@@ -10,16 +10,18 @@ import os
 import random
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from constraints import build, weights
 from constraints.boards import find_board
 from constraints.ecp5_contents import WORDS, held, replaced, sections
-from constraints.ecp5_flow import BLOCKS, note_blocks
-from constraints.flow import ROOT
+from constraints.ecp5_flow import BLOCKS, Ecp5, note_blocks
+from constraints.flow import ROOT, Stages, relative
 from pyexport.errors import IntactError
 from pyexport.hwconfig import HwConfig
 from sim.runner import BUILD
@@ -169,7 +171,80 @@ def test_the_newest_build_is_taken(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
     assert weights.newest(board) == tmp_path / "newer"
 
 
-@pytest.mark.skipif("ecp5" not in os.environ.get("INTACT_GATES", "").split(","), reason="minutes: make test-gate")
+SLOW = pytest.mark.skipif("ecp5" not in os.environ.get("INTACT_GATES", "").split(","), reason="minutes: make test-gate")
+
+# Memories of several shapes, whose every bit may be written and is read; a wide word takes several blocks, a deep one too.
+SMALL = """
+module top #(parameter WGT_FILE = "", parameter PRM_FILE = "", parameter PRG_FILE = "") (
+    input wire clk_25mhz, input wire btn_fire1, output reg [7:0] led
+);
+    reg [11:0] address;
+    wire [127:0] wide;
+    wire [63:0] deep;
+    wire [7:0] narrow;
+    always @(posedge clk_25mhz) begin
+        address <= address + 1'b1;
+        led <= {^wide[127:96], ^wide[95:64], ^wide[63:32], ^wide[31:0], ^deep[63:32], ^deep[31:0], ^narrow[7:4], ^narrow[3:0]};
+    end
+    ram #(.WIDTH(128), .SLICE(32), .DEPTH(512), .ADDR(9), .INIT_FILE(WGT_FILE)) weight_memory (
+        .clk(clk_25mhz), .write_enable({4{btn_fire1}}), .write_addr(address[8:0]), .write_data({32{address[3:0]}}),
+        .read_addr(address[8:0] ^ 9'd5), .read_data(wide));
+    ram #(.WIDTH(64), .SLICE(32), .DEPTH(2048), .ADDR(11), .INIT_FILE(PRM_FILE)) parameter_memory (
+        .clk(clk_25mhz), .write_enable({2{btn_fire1}}), .write_addr(address[10:0]), .write_data({16{address[3:0]}}),
+        .read_addr(address[10:0] ^ 11'd5), .read_data(deep));
+    ram #(.WIDTH(8), .SLICE(8), .DEPTH(512), .ADDR(9), .INIT_FILE(PRG_FILE)) program_memory (
+        .clk(clk_25mhz), .write_enable(btn_fire1), .write_addr(address[8:0]), .write_data(address[7:0]),
+        .read_addr(address[8:0] ^ 9'd5), .read_data(narrow));
+endmodule
+"""
+
+
+def small_images(folder: Path, seed: int) -> dict[str, int | str]:
+    """Random contents of the small design's memories, in files; its parameters."""
+    folder.mkdir(parents=True, exist_ok=True)
+    chosen = random.Random(seed)
+    parameters: dict[str, int | str] = {}
+    for name, bits, depth in (("WGT_FILE", 128, 512), ("PRM_FILE", 64, 2048), ("PRG_FILE", 8, 512)):
+        words = [f"{chosen.getrandbits(bits):0{bits // 4}x}\n" for _ in range(depth)]
+        (folder / name).write_text("".join(words))
+        parameters[name] = relative(folder / name)
+    return parameters
+
+
+def stages(folder: Path) -> Stages:
+    folder.mkdir(parents=True, exist_ok=True)
+    return Stages(Console(), folder)
+
+
+@SLOW
+def test_the_same_bits_of_a_small_design() -> None:
+    """Memories of several shapes, random contents, other random contents: replaced, and built whole."""
+    folder = BUILD / "weights_small"
+    shutil.rmtree(folder, ignore_errors=True)
+    flow, board = Ecp5(), replace(find_board("ulx3s"), device="25k")
+    first, whole, refilled = (stages(folder / name) for name in ("first", "whole", "refilled"))
+    top = folder / "top.v"
+    top.write_text(SMALL)
+    files = [ROOT / "rtl" / "ram.v", top]
+    parameters = {name: small_images(folder / f"images_{name}", seed) for seed, name in enumerate("ab")}
+    for stage, name in ((first, "a"), (whole, "b")):
+        netlist = flow.synthesise(stage, board, files, parameters[name])
+        _, _, config = flow.place_and_route(stage, board, netlist, 1)
+        flow.pack(stage, board, config)
+    config = flow.refill(refilled, board, files, parameters["b"], first.folder)
+    flow.pack(refilled, board, config)
+    assert len(json.loads((first.folder / BLOCKS).read_text())["blocks"]) >= 4 + 8 + 1
+    for name in ("intact.config", "intact.bit"):
+        same, other = ((stage.folder / name).read_bytes() for stage in (whole, first))
+        assert (refilled.folder / name).read_bytes() == same != other, name
+    noted = json.loads((first.folder / BLOCKS).read_text())
+    for change, message in (({"synthesised_by": "Yosys 0.1"}, "another yosys"), ({"blocks": {}}, "other memories")):
+        (first.folder / BLOCKS).write_text(json.dumps(noted | change))
+        with pytest.raises(IntactError, match=message):
+            flow.refill(refilled, board, files, parameters["b"], first.folder)
+
+
+@SLOW
 def test_the_same_bits_as_a_whole_build() -> None:
     """Another model in a finished build, and the same hardware with that model built whole: equal bitstreams."""
     folder = BUILD / "weights_whole"
