@@ -173,7 +173,7 @@ def test_the_newest_build_is_taken(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
 
 SLOW = pytest.mark.skipif("ecp5" not in os.environ.get("INTACT_GATES", "").split(","), reason="minutes: make test-gate")
 
-# Memories of several shapes, whose every bit may be written and is read; a wide word takes several blocks, a deep one too.
+# Memories of several shapes, whose every bit is written and read; a wide word takes several blocks, a deep one too.
 SMALL = """
 module top #(parameter WGT_FILE = "", parameter PRM_FILE = "", parameter PRG_FILE = "") (
     input wire clk_25mhz, input wire btn_fire1, output reg [7:0] led
@@ -184,7 +184,7 @@ module top #(parameter WGT_FILE = "", parameter PRM_FILE = "", parameter PRG_FIL
     wire [7:0] narrow;
     always @(posedge clk_25mhz) begin
         address <= address + 1'b1;
-        led <= {^wide[127:96], ^wide[95:64], ^wide[63:32], ^wide[31:0], ^deep[63:32], ^deep[31:0], ^narrow[7:4], ^narrow[3:0]};
+        led <= {^wide[127:96], ^wide[95:64], ^wide[63:32], ^wide[31:0], ^deep[63:32], ^deep[31:0], ^narrow, ^address};
     end
     ram #(.WIDTH(128), .SLICE(32), .DEPTH(512), .ADDR(9), .INIT_FILE(WGT_FILE)) weight_memory (
         .clk(clk_25mhz), .write_enable({4{btn_fire1}}), .write_addr(address[8:0]), .write_data({32{address[3:0]}}),
