@@ -21,6 +21,8 @@ from pyexport.hwconfig import HwConfig
 BLOCK_RAM_BITS = 18432  # of a RAMB18E1; a RAMB36E1 is two
 BLOCK_RAMS = {"RAMB18E1": 1, "RAMB36E1": 2}
 MULTIPLIER = "DSP48E1"
+MULTIPLY = list("1010000")  # its mode, lowest bit first: the product alone
+PAIR = "pair"  # of rtl/mac_array.v: two products in a block, instantiated with a sum
 LUT_RAM = ("RAM32M", "RAM64M", "RAM32X1D", "RAM64X1D", "RAM128X1D", "RAM32X1S", "RAM64X1S")
 FIFO = "fifo"  # of rtl/stream_out.v, four words: the only memory that belongs into LUTs
 DESIGN = "design.tcl"
@@ -54,7 +56,9 @@ class Xilinx(Flow):
         return netlist
 
     def check_netlist(self, netlist: Path, memories: Sequence[Memory], multipliers: int) -> None:
-        """Only the FIFO may be LUT RAM. Raises IntactError if not."""
+        """Only the FIFO may be LUT RAM, and multiplier blocks multiply alone: yosys 0.70 can lose signs in a sum of
+        products that it puts into one. Raises IntactError if not.
+        """
         cells: dict[str, Any] = json.loads(netlist.read_text())["modules"]["top"]["cells"]
         blocks = Counter[str]()
         for name, cell in cells.items():
@@ -64,6 +68,8 @@ class Xilinx(Flow):
                     blocks[memory.instance] += BLOCK_RAMS[cell["type"]] * (memory.instance in parts)
             if cell["type"] in LUT_RAM and FIFO not in parts:
                 raise IntactError(f"synthesis: {name} is {cell['type']}: a memory became LUT RAM")
+            if cell["type"] == MULTIPLIER and PAIR not in parts and cell["connections"]["OPMODE"] != MULTIPLY:
+                raise IntactError(f"synthesis: {name} is a {MULTIPLIER} with a sum in it: yosys can lose signs there")
         for memory in memories:
             if blocks[memory.instance] < (needed := self.block_rams(memory)):
                 raise IntactError(
