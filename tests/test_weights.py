@@ -285,12 +285,12 @@ def test_the_same_bits_as_a_whole_build() -> None:
     folder = BUILD / "weights_whole"
     shutil.rmtree(folder, ignore_errors=True)
     first, refilled, whole = (folder / name for name in ("first", "refilled", "whole"))
-    assert build.main(["ulx3s", str(XOR), "--array", "1x2", "--out", str(first)]) == 0
-    assert weights.main(["ulx3s", str(AFFINE), "--reuse", str(first), "--out", str(refilled)]) == 0
+    assert build.main(["ulx3s", str(AFFINE), "--array", "1x2", "--out", str(first)]) == 0
+    assert weights.main(["ulx3s", str(XOR), "--reuse", str(first), "--out", str(refilled)]) == 0
     hardware = json.loads((first / build.RESULT).read_text())["hardware"]
     (folder / "hardware.json").write_text(json.dumps({name.lower(): value for name, value in hardware.items()}))
     config = f"--export-args=--config '{folder / 'hardware.json'}'"
-    assert build.main(["ulx3s", str(AFFINE), config, "--out", str(whole)]) == 0
+    assert build.main(["ulx3s", str(XOR), config, "--out", str(whole)]) == 0
     for name in ("intact.config", "intact.bit"):
         assert (refilled / name).read_bytes() == (whole / name).read_bytes(), name
         assert (refilled / name).read_bytes() != (first / name).read_bytes(), name
