@@ -64,7 +64,7 @@ test-all: test ## the tests, then those that need TensorFlow or Brevitas, in env
 
 test-gate: ## run synthesised netlists against the golden model, build bitstreams and compare them (many minutes)
 	@scripts/setup.sh test
-	@INTACT_GATES=ecp5,xilinx $(PY) -m pytest -q -s tests/test_gates.py tests/test_weights.py tests/test_xilinx.py
+	@INTACT_GATES=ecp5,ice40,xilinx $(PY) -m pytest -q -s tests/test_gates.py tests/test_weights.py tests/test_xilinx.py
 
 formal: ## prove properties of the streams, AXI4-Lite and the requantiser (yosys' SMT back end, z3)
 	@scripts/setup.sh formal

@@ -103,7 +103,11 @@ class Flow(ABC):
 
     The checks are the point: a memory that became flip-flops or a product that became LUTs still works, only slowly and
     large, so each is an error.
+
+    block: words of the blocks that memories are made of where they need not be powers of two, else 0.
     """
+
+    block = 0
 
     @abstractmethod
     def pll(self, board: Board, wanted: float) -> tuple[float, dict[str, int | str]]:
@@ -147,6 +151,10 @@ class Flow(ABC):
         IntactError where the family has no way to do it, or the build's memories are not those of `sources`.
         """
         raise IntactError(f"weights: not for {board.name}: make bitstream builds it with other weights")
+
+    def remark(self, memories: Sequence[Memory]) -> str:
+        """What who uses the bitstream has to know, or nothing."""
+        return ""
 
     @abstractmethod
     def pack(self, stages: Stages, board: Board, placed: Path) -> Path:

@@ -24,6 +24,8 @@ module address_gen #(
     // the words one by one, as they come: for a family that keeps them elsewhere
     input  wire [`INTACT_LOOP_WORDS-1:0]    lands,
     input  wire [63:0]         landing,
+    // the descriptor has counts or coordinates beyond what a family's own generator holds
+    output wire                beyond,
     // take up a new descriptor
     input  wire                load,
     // issue
@@ -195,6 +197,8 @@ module address_gen #(
             real_3   <= 1'b0;
         end
     end
+
+    assign beyond = 1'b0;
 
     wire _unused = &{1'b0, loops, lands, landing};
 

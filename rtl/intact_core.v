@@ -198,6 +198,7 @@ module intact_core #(
     wire                  frame_consume;
     wire                  flush;
     wire                  loops_load;
+    wire                  loops_beyond;
     wire                  loops_primed;
     wire                  go;
     wire                  job_start;
@@ -238,6 +239,7 @@ module intact_core #(
         .lands           (lands),
         .flush           (flush),
         .loops_load      (loops_load),
+        .loops_beyond    (loops_beyond),
         .loops_primed    (loops_primed),
         .go              (go),
         .job_start       (job_start),
@@ -366,6 +368,7 @@ module intact_core #(
         .loops      (descriptor[64*`INTACT_LOOP_WORDS-1:0]),
         .lands      (lands[`INTACT_LOOP_WORDS-1:0]),
         .landing    (prg_data),
+        .beyond     (loops_beyond),
         .load       (loops_load & ~is_window),
         .go         (go),
         .primed     (dense_primed),

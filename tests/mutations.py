@@ -95,7 +95,7 @@ FAULTS = (
           "multiplied1 <= a_in * b1_in;", "multiplied1 <= a_in * $signed({1'b0, b1_in});"),
     # overlapped input
     Fault("the next frame comes in while the first job still reads its own", "overlapped", "sequencer",
-          "in_run & (job >= free_job)", "in_run"),
+          "in_run & reads_no_more;", "in_run;"),
     Fault("a word that meets the drain at the write port is lost", "overlapped", "intact_core",
           ".write_ready   (~drain_writes)", ".write_ready   (1'b1)"),
     Fault("the drain gives way to the next frame", "overlapped", "intact_core",
