@@ -1,24 +1,27 @@
 # The commands of a checkout. Each does its own set-up first (scripts/setup.sh); the work itself lives in the scripts.
 
-##! MODEL=FILE          sim, bitstream: the quantised model (default: models/digits.pt)
+##! MODEL=FILE          sim, bitstream, weights, program: the quantised model (default: models/digits.pt)
 ##! SIM=NAME            sim: verilator (default) or icarus
 ##! INPUT=FILE          sim: .npy or .npz with inputs [N, ...]: integers are codes, floats are real values
 ##! ARRAY=RxC           sim, bitstream: rows x columns of the MAC array, input lanes x output lanes (default: 8x8, the board's)
-##! MATCH=RUNTIME       sim, bitstream: whose arithmetic to follow bit for bit (default: the model's own framework's)
-##! EXPORT_ARGS=ARGS    sim, bitstream: more arguments for pyexport/export.py, as one string (--overlap: input overlapped)
+##! MATCH=RUNTIME       sim, bitstream, weights: whose arithmetic to follow bit for bit (default: the model's own framework's)
+##! EXPORT_ARGS=ARGS    sim, bitstream, weights: more arguments for pyexport/export.py, as one string (--overlap: input overlapped)
 ##! CHECK=WHAT          sim: layers: compare every layer's memory; output: the last one only (default: by the model's size)
 ##! WAVES=1             sim: write a waveform of the run
-##! OUT=DIR             sim, bench, bitstream: where the results go (default: a folder in build/; bitstream: inside the checkout)
+##! OUT=DIR             sim, bench, bitstream, weights: where the results go (default: a folder in build/; bitstreams: inside the
+##!                     checkout); program: where the bitstream is
 ##! MODELS=FOLDER       bench: .tflite files: published ones in place of random weights, others too
 ##! ARRAYS=RxC,RxC      bench: the arrays to measure (default: 4x4,8x8,16x4,16x16)
 ##! CLOCK=MHZ           bench: for latencies and rates in seconds (default: 100)
-##! BOARD=NAME          bitstream: the board, a folder of constraints/ (default: ulx3s)
+##! BOARD=NAME          bitstream, weights, program: the board, a folder of constraints/ (default: ulx3s)
+##! REUSE=DIR           weights: the finished build to put MODEL into (default: the board's newest in build/bitstream/)
+##! FLASH=1             program: into the board's flash, where it stays when power goes
 ##! READERS=NAMES       fuzz: which readers (default: all)
 ##! FILES=NUMBER        fuzz: damaged files for each reader (default: 20000)
 ##! SEED=NUMBER         fuzz: another sequence of files
 ##! PYTHON=COMMAND      the Python to build .venv with (default: the first of 3.11 or later that is found)
 ##! TORCH_INDEX=URL     setup, model, test: where the CPU build of torch comes from (default: PyTorch's own index)
-VARIABLES := MODEL MODELS ARRAYS CLOCK SIM INPUT ARRAY MATCH EXPORT_ARGS CHECK WAVES OUT BOARD READERS FILES SEED PYTHON TORCH_INDEX
+VARIABLES := MODEL MODELS ARRAYS CLOCK SIM INPUT ARRAY MATCH EXPORT_ARGS CHECK WAVES OUT BOARD REUSE FLASH READERS FILES SEED PYTHON TORCH_INDEX
 
 # Values reach the recipes through the environment and are quoted there by the shell, so that spaces, quotes and dollar
 # signs in a path are only characters: $(value) keeps make itself from expanding them.
@@ -36,7 +39,7 @@ RUN = $(PY) sim/run.py $${MODEL:+"$$MODEL"} $${SIM:+--sim "$$SIM"} $${INPUT:+--i
 	$${CHECK:+--check "$$CHECK"} $(if $(filter-out 0,$(WAVES)),--waves) $${OUT:+--out "$$OUT"}
 
 .DEFAULT_GOAL := help
-.PHONY: help setup sim report test test-all test-gate formal fuzz lint bench quantizers model bitstream clean distclean
+.PHONY: help setup sim report test test-all test-gate formal fuzz lint bench quantizers model bitstream weights program clean distclean
 
 help: ## list the targets and variables
 	@awk -f scripts/help.awk Makefile
@@ -59,9 +62,9 @@ test: ## run the tests
 test-all: test ## the tests, then those that need TensorFlow or Brevitas, in environments of their own (downloads gigabytes)
 	@scripts/test_all.sh
 
-test-gate: ## run the synthesised core, ECP5 and iCE40 netlists, against the golden model (minutes)
+test-gate: ## run synthesised netlists against the golden model, build bitstreams and compare them (many minutes)
 	@scripts/setup.sh test
-	@INTACT_GATES=ecp5,ice40 $(PY) -m pytest -q -s tests/test_gates.py
+	@INTACT_GATES=ecp5,ice40,xilinx $(PY) -m pytest -q -s tests/test_gates.py tests/test_weights.py tests/test_xilinx.py
 
 formal: ## prove properties of the streams, AXI4-Lite and the requantiser (yosys' SMT back end, z3)
 	@scripts/setup.sh formal
@@ -92,6 +95,16 @@ bitstream: ## build MODEL for BOARD with open tools: make bitstream BOARD=ulx3s
 	@scripts/setup.sh board
 	@$(PY) constraints/build.py "$${BOARD:-ulx3s}" $${MODEL:+"$$MODEL"} $${ARRAY:+--array "$$ARRAY"} \
 		$${MATCH:+--match "$$MATCH"} $${EXPORT_ARGS:+--export-args="$$EXPORT_ARGS"} $${OUT:+--out "$$OUT"}
+
+weights: ## put MODEL into a finished bitstream without placing and routing again: make weights BOARD=ulx3s MODEL=new.pt
+	@scripts/setup.sh board
+	@$(PY) constraints/weights.py "$${BOARD:-ulx3s}" $${MODEL:+"$$MODEL"} $${REUSE:+--reuse "$$REUSE"} \
+		$${MATCH:+--match "$$MATCH"} $${EXPORT_ARGS:+--export-args="$$EXPORT_ARGS"} $${OUT:+--out "$$OUT"}
+
+program: ## load the bitstream of MODEL into BOARD over USB: make program BOARD=ulx3s FLASH=1
+	@scripts/setup.sh program
+	@$(PY) constraints/program.py "$${BOARD:-ulx3s}" $${MODEL:+"$$MODEL"} $${OUT:+--out "$$OUT"} \
+		$(if $(filter-out 0,$(FLASH)),--flash)
 
 clean: ## remove what was built
 	rm -rf build .pytest_cache .hypothesis .mypy_cache .ruff_cache

@@ -19,6 +19,7 @@ class Board:
     clock_in, clock: MHz of the oscillator and, unless told otherwise, of the core.
     baud: of the serial port.  array: rows x columns unless told otherwise.
     multipliers, block_rams: what the device has.
+    serial: whether the host speaks over a serial line; else the design is a block with AXI buses beside a processor.
     """
 
     name: str
@@ -34,6 +35,7 @@ class Board:
     array: str
     multipliers: int
     block_rams: int
+    serial: bool = True
 
 
 BOARDS = {
@@ -53,6 +55,52 @@ BOARDS = {
             array="8x8",
             multipliers=156,
             block_rams=208,
+        ),
+        Board(
+            name="arty_a7_35t",
+            family="xilinx",
+            device="xc7a35ti",
+            package="csg324",
+            speed="-1L",
+            pins="constraints/arty_a7/arty_a7.xdc",
+            top="constraints/arty_a7/top.v",
+            clock_in=100.0,
+            clock=100.0,
+            baud=1_000_000,
+            array="16x4",
+            multipliers=90,
+            block_rams=100,
+        ),
+        Board(
+            name="arty_a7_100t",
+            family="xilinx",
+            device="xc7a100t",
+            package="csg324",
+            speed="-1",
+            pins="constraints/arty_a7/arty_a7.xdc",
+            top="constraints/arty_a7/top.v",
+            clock_in=100.0,
+            clock=100.0,
+            baud=1_000_000,
+            array="8x8",
+            multipliers=240,
+            block_rams=270,
+        ),
+        Board(
+            name="pynq_z2",
+            family="xilinx",
+            device="xc7z020",
+            package="clg400",
+            speed="-1",
+            pins="constraints/pynq_z2/pynq_z2.xdc",
+            top="constraints/pynq_z2/top.v",
+            clock_in=125.0,
+            clock=100.0,
+            baud=0,
+            array="8x8",
+            multipliers=220,
+            block_rams=280,
+            serial=False,
         ),
         Board(
             name="icebreaker",

@@ -21,6 +21,7 @@ from pyexport import bootstrap
 bootstrap.ready(("numpy", "flatbuffers", "rich"))
 
 import argparse
+import hashlib
 import json
 import shlex
 from dataclasses import replace
@@ -33,15 +34,18 @@ from constraints.boards import BOARDS, Board, clocks_per_bit, find_board
 from constraints.ecp5_flow import Ecp5
 from constraints.flow import ROOT, Figure, Flow, Memory, Stages, Timing, relative
 from constraints.ice40_flow import Ice40
+from constraints.xilinx_flow import Xilinx
 from pyexport.errors import IntactError
 from pyexport.export import Parser, add_arguments, write_files
 from pyexport.hwconfig import HwConfig, parse_array
 from pyexport.windows import BANKS
 
-FLOWS: dict[str, Flow] = {"ecp5": Ecp5(), "ice40": Ice40()}
+FLOWS: dict[str, Flow] = {"ecp5": Ecp5(), "ice40": Ice40(), "xilinx": Xilinx()}
 IMAGES = {"PRG_FILE": "program.mem", "WGT_FILE": "weights.mem", "PRM_FILE": "params.mem", "TAB_FILE": "tables.mem"}
+RESULT = "result.json"
 PAIR = "mul8_pair.v"  # of the families whose blocks compute two products
 BLOCK_WORDS = 512  # words of 32 bits in one block RAM
+PAYLOAD = "payload"  # the serial link's memory
 UART_PAYLOAD = 512  # PAYLOAD of rtl/uart_host.v
 
 
@@ -81,6 +85,17 @@ def sources(board: Board) -> list[Path]:
     return [*files.values(), ROOT / board.top]
 
 
+def digest(board: Board) -> str:
+    """SHA-256 of all Verilog of the design and its pins: a finished build is of these sources, or of others."""
+    files = [*sources(board), *sorted((ROOT / "rtl").glob("*.vh")), ROOT / board.pins]
+    return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()
+
+
+def images_of(hardware: HwConfig, folder: Path) -> dict[str, int | str]:
+    """The design's parameters that name the memory images in `folder`."""
+    return {name: relative(folder / file) for name, file in IMAGES.items() if hardware.tables or name != "TAB_FILE"}
+
+
 def memories(hardware: HwConfig) -> list[Memory]:
     """What must become block RAM, by instance name in rtl/intact_core.v and the modules that it joins."""
     if hardware.window:
@@ -94,7 +109,7 @@ def memories(hardware: HwConfig) -> list[Memory]:
         Memory("parameter_memory", hardware.prm_depth, hardware.prm_bits),
         Memory("program_memory", hardware.prg_depth, 64),
         Memory("layer_counters", hardware.layers, 32),
-        Memory("payload", UART_PAYLOAD, 8),
+        Memory(PAYLOAD, UART_PAYLOAD, 8),
         *[Memory(f"gen_table_lane[{i}]", 256 * hardware.tables, 8) for i in range(hardware.lanes) if hardware.tables],
     ]
 
@@ -138,27 +153,23 @@ def build(console: Console, options: argparse.Namespace) -> Path:
     folder = folder.resolve()
     more = export_options(options, board)
     write_files({}, folder)  # says at once where a folder cannot be written
-    for left in folder.glob("intact.*"):  # of a build before: nothing old may look like this one's result
-        left.unlink()
+    for left in (*folder.glob("intact.*"), folder / RESULT):  # of a build before: nothing may look like this one's
+        left.unlink(missing_ok=True)
     stages = Stages(console, folder)
 
     flow = FLOWS[board.family]
     clock_mhz, pll = flow.pll(board, options.clock or board.clock)
-    bit = clocks_per_bit(clock_mhz, options.baud or board.baud)
+    line = {"CLOCKS_PER_BIT": clocks_per_bit(clock_mhz, options.baud or board.baud)} if board.serial else {}
     images = folder / "export"
     hardware = export(stages, model.resolve(), more, images, flow.block)
     check_fit(board, hardware)
 
-    parameters: dict[str, int | str] = {
-        "CLOCKS_PER_BIT": bit,
-        **pll,
-        **hardware.verilog_parameters(),
-    }
-    parameters |= {
-        name: relative(images / file) for name, file in IMAGES.items() if hardware.tables or name != "TAB_FILE"
-    }
+    settings: dict[str, int | str] = {**line, **pll}
+    parameters = settings | hardware.verilog_parameters() | images_of(hardware, images)
+    built_from = digest(board)
     netlist = flow.synthesise(stages, board, sources(board), parameters)
-    flow.check_netlist(netlist, memories(hardware), flow.multipliers(hardware))
+    blocks = [memory for memory in memories(hardware) if board.serial or memory.instance != PAYLOAD]
+    flow.check_netlist(netlist, blocks, flow.multipliers(hardware))
     used, clock, placed = flow.place_and_route(stages, board, netlist, options.seed)
     show(console, board, hardware, used, clock)
     if clock.fmax < clock.target and not options.allow_timing_fail:
@@ -169,12 +180,13 @@ def build(console: Console, options: argparse.Namespace) -> Path:
     bitstream = flow.pack(stages, board, placed)
     if remark := flow.remark(memories(hardware)):
         console.print(remark, highlight=False, soft_wrap=True)
-    (folder / "result.json").write_text(
+    (folder / RESULT).write_text(
         json.dumps(
             {
                 "board": board.name, "model": str(options.model), "array": hardware.array,
                 "baud": options.baud or board.baud,
                 "clock_mhz": clock_mhz, "fmax_mhz": clock.fmax, "path": clock.path, "seed": options.seed,
+                "hardware": hardware.verilog_parameters(), "settings": settings, "sources": built_from,
                 "used": {figure.name: figure.used for figure in used},
             },
             indent=2,

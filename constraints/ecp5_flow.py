@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from constraints.boards import Board
+from constraints.ecp5_contents import block_rams, held, replaced, sections
 from constraints.ecp5_registers import BLOCK_RAM, use_output_registers
 from constraints.flow import ROOT, Figure, Flow, Memory, Stages, Timing, relative, synthesis_script, tool
 from pyexport.errors import IntactError
@@ -19,6 +20,8 @@ BLOCK_RAM_BITS = 18432
 MULTIPLIER = "MULT18X18D"
 LUT_RAM = "TRELLIS_DPR16X4"
 FIFO = "fifo"  # of rtl/stream_out.v, four words: the only memory that belongs into LUTs
+BLOCKS = "blocks.json"  # of a finished build: its block RAMs
+AGAIN = "make bitstream builds it again"
 RESOURCES = (("LUT4", "TRELLIS_COMB"), ("FF", "TRELLIS_FF"), (MULTIPLIER, MULTIPLIER), (BLOCK_RAM, BLOCK_RAM))
 
 
@@ -76,7 +79,7 @@ class Ecp5(Flow):
     def place_and_route(
         self, stages: Stages, board: Board, netlist: Path, seed: int
     ) -> tuple[list[Figure], Timing, Path]:
-        config, report = stages.folder / "intact.config", stages.folder / "report.json"
+        config, report, placed = (stages.folder / name for name in ("intact.config", "report.json", "placed.json"))
         command = [tool("nextpnr-ecp5"), f"--{board.device}", "--package", board.package, "--speed", board.speed]
         command += ["--json", relative(netlist), "--lpf", board.pins, "--textcfg", relative(config)]
         command += [
@@ -86,10 +89,41 @@ class Ecp5(Flow):
             "--seed",
             str(seed),
             "--timing-allow-fail",
+            "--write",
+            relative(placed),
         ]
         stages.run("place and route", "nextpnr.log", command)
+        note_blocks(netlist, placed, config, stages.folder)
+        placed.unlink()
         result: dict[str, Any] = json.loads(report.read_text())
         return figures(result), timing(result), config
+
+    def refill(
+        self,
+        stages: Stages,
+        board: Board,
+        sources: Sequence[Path],
+        parameters: Mapping[str, int | str],
+        finished: Path,
+    ) -> Path:
+        """Synthesis up to the mapping of memories: yosys itself lays the images out in the blocks, as in the whole."""
+        netlist, script = stages.folder / "memories.json", stages.folder / "memories.ys"
+        command = (
+            f"synth_ecp5 -top top -run begin:map_ffram\nselect -module top\nwrite_json -selected {relative(netlist)}"
+        )
+        script.write_text(synthesis_script(sources, parameters, command))
+        stages.run("memories", "yosys.log", [tool("yosys"), "-s", relative(script)])
+        noted: dict[str, Any] = json.loads((finished / BLOCKS).read_text())
+        cells = block_rams(json.loads(netlist.read_text())["modules"]["top"]["cells"])
+        if version(stages.folder / "yosys.log") != noted["synthesised_by"]:
+            raise IntactError(f"weights: {relative(finished)} was built by another yosys: {AGAIN}")
+        if {name: widths(cell) for name, cell in cells.items()} != {n: b["widths"] for n, b in noted["blocks"].items()}:
+            raise IntactError(f"weights: {relative(finished)} has other memories: {AGAIN}")
+        config = stages.folder / "intact.config"
+        contents = {noted["blocks"][name]["number"]: held(cell) for name, cell in cells.items()}
+        config.write_text(replaced((finished / "intact.config").read_text(), contents))
+        (stages.folder / BLOCKS).write_text(json.dumps(noted, indent=1))
+        return config
 
     def pack(self, stages: Stages, board: Board, placed: Path) -> Path:
         bitstream = stages.folder / "intact.bit"
@@ -98,6 +132,32 @@ class Ecp5(Flow):
         if not bitstream.is_file():
             raise IntactError(f"bitstream: ecppack wrote no {bitstream.relative_to(ROOT)}")
         return bitstream
+
+
+def version(log: Path) -> str:
+    """The yosys that wrote a log, as it calls itself."""
+    with log.open(errors="replace") as lines:
+        return next((line.strip() for line in lines if line.startswith(" Yosys ")), "")
+
+
+def widths(cell: Mapping[str, Any]) -> list[int]:
+    """Bits of a block RAM's ports A and B."""
+    return [int(cell["parameters"][f"DATA_WIDTH_{port}"], 2) for port in "AB"]
+
+
+def note_blocks(netlist: Path, placed: Path, config: Path, folder: Path) -> None:
+    """Notes the number that place and route gave each block RAM, and what else `refill` needs, in `folder`.
+
+    Raises IntactError where the configuration does not hold the netlist's contents under these numbers.
+    """
+    cells = block_rams(json.loads(netlist.read_text())["modules"]["top"]["cells"])
+    numbered = block_rams(json.loads(placed.read_text())["modules"]["top"]["cells"])
+    numbers = {name: int(cell["attributes"]["WID"], 2) for name, cell in numbered.items()}
+    if sections(config.read_text()) != {numbers.get(name, -1): held(cell) for name, cell in cells.items()}:
+        raise IntactError("place and route: the configuration's block RAMs do not hold what the netlist's do")
+    blocks = {name: {"number": numbers[name], "widths": widths(cell)} for name, cell in cells.items()}
+    noted = {"synthesised_by": version(folder / "yosys.log"), "blocks": blocks}
+    (folder / BLOCKS).write_text(json.dumps(noted, indent=1))
 
 
 @dataclass(frozen=True)

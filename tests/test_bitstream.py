@@ -146,17 +146,26 @@ def test_paths_stay_inside_the_checkout(tmp_path: Path) -> None:
         relative(tmp_path)
 
 
+# a line of a pin file: port and pin
+LINES = {
+    ".pcf": r"^set_io (?:-\S+ \S+ )?(?P<port>\w+) (?P<pin>\d+)$",
+    ".lpf": r'^LOCATE COMP "(?P<port>\S+)" SITE "(?P<pin>\w+)";',
+    ".xdc": r"^set_property -dict \{ PACKAGE_PIN (?P<pin>\w+) IOSTANDARD \w+ \} \[get_ports \{ (?P<port>\S+) \}\]$",
+}
+
+
 @pytest.mark.parametrize("board", BOARDS.values(), ids=BOARDS)
 def test_every_port_has_a_pin_and_every_pin_a_port(board: Board) -> None:
     text = (ROOT / board.top).read_text()
     ports = set[str]()
     for width, name in re.findall(r"^\s*(?:input|output)\s+wire\s*(\[\d+:0\])?\s*(\w+)", text, re.MULTILINE):
         ports |= {f"{name}[{bit}]" for bit in range(int(width[1:-3]) + 1)} if width else {name}
-    form = {".lpf": r'^LOCATE COMP "(\S+)" SITE "(\w+)";', ".pcf": r"^set_io (?:-\S+ \S+ )?(\w+) (\d+)$"}[
-        Path(board.pins).suffix
-    ]
-    pins = re.findall(form, (ROOT / board.pins).read_text(), re.MULTILINE)
-    assert {name for name, _ in pins} == ports
+    file = ROOT / board.pins
+    pins = [(found["port"], found["pin"]) for found in re.finditer(LINES[file.suffix], file.read_text(), re.MULTILINE)]
+    if board.serial:
+        assert {name for name, _ in pins} == ports
+    else:  # a block beside a processor: most of its ports stay inside
+        assert {name for name, _ in pins} == {f"status[{bit}]" for bit in range(4)} < ports
     assert len({site for _, site in pins}) == len(pins)
 
 

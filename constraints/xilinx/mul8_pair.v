@@ -17,6 +17,7 @@ module mul8_pair (
 );
 
     wire [47:0] whole;
+    wire [105:0] unused;
 
     assign product0 = {~whole[15], whole[14:0]};
     assign product1 = whole[31:16];
@@ -41,11 +42,12 @@ module mul8_pair (
         .RSTA(1'b0), .RSTALLCARRYIN(1'b0), .RSTALUMODE(1'b0), .RSTB(1'b0), .RSTC(1'b0), .RSTCTRL(1'b0), .RSTD(1'b0),
         .RSTINMODE(1'b0), .RSTM(1'b0), .RSTP(1'b0),
         .ACIN(30'd0), .BCIN(18'd0), .PCIN(48'd0), .CARRYCASCIN(1'b0), .MULTSIGNIN(1'b0),
-        .ACOUT(), .BCOUT(), .PCOUT(), .CARRYCASCOUT(), .CARRYOUT(), .MULTSIGNOUT(), .OVERFLOW(), .UNDERFLOW(),
-        .PATTERNDETECT(), .PATTERNBDETECT()
+        .ACOUT(unused[29:0]), .BCOUT(unused[47:30]), .PCOUT(unused[95:48]), .CARRYOUT(unused[99:96]),
+        .CARRYCASCOUT(unused[100]), .MULTSIGNOUT(unused[101]), .OVERFLOW(unused[102]), .UNDERFLOW(unused[103]),
+        .PATTERNDETECT(unused[104]), .PATTERNBDETECT(unused[105])
     );
 
-    wire _unused = &{1'b0, whole[47:32]};
+    wire _unused = &{1'b0, whole[47:32], unused};
 
 endmodule
 
