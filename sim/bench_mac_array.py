@@ -24,7 +24,7 @@ CONTROLS = ("sum_valid", "sum_first", "sum_subtract", "sum_scale_up", "sum_max")
 def expected_results(
     x: npt.NDArray[np.int8], w: npt.NDArray[np.int8], controls: dict[str, npt.NDArray[np.bool_]]
 ) -> npt.NDArray[np.int64]:
-    """x, w: (cycles, COLS, ROWS) -> results after each cycle (cycles, COLS), from cycle LATENCY on, where `first` is set."""
+    """x, w: (cycles, COLS, ROWS) -> results after each cycle (cycles, COLS), from LATENCY on, where `first` is set."""
     sums = np.zeros((len(x), COLS), np.int64)
     sums[LATENCY:] = np.einsum("tcr,tcr->tc", x.astype(np.int64), w.astype(np.int64))[:-LATENCY]
     results = np.zeros_like(sums)
