@@ -143,7 +143,7 @@ def _layer(index: int, layer: QLayer, network: Network, lowered: Lowered, predic
         "groups": layer.groups,
         "macs": layer.macs,
         "predicted_cycles": predicted,
-        "weight_passes": 2 if layer.wide else len(digits(layer.factors)[0]) if layer.second else 1,
+        "weight_passes": 2 if layer.wide else len(digits(layer.factors)[0]) if layer.second else layer.digits,
         **_constants(layer, (source.zero_point, second.zero_point)),
         "zero_point": rq.z,
         "clamp": [rq.lo, rq.hi],
