@@ -35,7 +35,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "qlayers": {"ir", "arith", "errors"},
     "quantise": {"ir", "qlayers", "runtimes", "fit", "fit_add", "join", "overflow", "arith", "errors"},
     "join": {"ir", "qlayers", "fit", "fit_join", "errors"},
-    "fit_join": {"arith", "runtimes", "fit", "errors"},
+    "fit_join": {"arith", "runtimes", "fit", "proof", "errors"},
     "overflow": {"arith", "errors"},
     "fit_add": {"arith", "errors"},
     "lower": {
