@@ -87,7 +87,7 @@ class Conv2d(Node):
     in_float: the source's own runtime computes the layer in float, so its value is rounded once, bias included.
     inputs: may name a second tensor, of the output's shape and a scale of its own: it is added to the layer's real
     result, and the sum is rounded once.
-    joined: `inputs` has one name, whose last channels are that second tensor's, with this quantisation.
+    joined: that second tensor's name, where `inputs` has one name and the tensor's channels are its last ones.
     """
 
     weights: Weights
@@ -97,7 +97,7 @@ class Conv2d(Node):
     groups: int = 1
     clamp: tuple[int, int] = (0, 255)
     in_float: bool = False
-    joined: Quant | None = None
+    joined: str | None = None
 
 
 @dataclass(frozen=True)

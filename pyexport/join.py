@@ -34,12 +34,10 @@ def side_by_side(graph: ir.Graph) -> ir.Graph:
                 nodes.append(_taken(conv, first, tensors[conv.inputs[0]]))
                 conv = replace(conv, stride=(1, 1))
             _central(conv, first, other)
-            both = ir.Tensor(
-                f"{node.name}.joined", (*first.shape[:2], first.shape[2] + other.shape[2]), first.quant
-            )
+            both = ir.Tensor(f"{node.name}.joined", (*first.shape[:2], first.shape[2] + other.shape[2]), first.quant)
             tensors |= {first.name: first, both.name: both}
             nodes.append(ir.Concat(both.name, (first.name, other.name), both.name, 2, ir.CODE_RANGE[first.quant.dtype]))
-            node = replace(conv, inputs=(both.name,), joined=other.quant)
+            node = replace(conv, inputs=(both.name,), joined=other.name)
         nodes.append(node)
     return replace(graph, tensors=tensors, nodes=tuple(nodes))
 
@@ -78,9 +76,9 @@ def _central(conv: ir.Conv2d, source: ir.Tensor, other: ir.Tensor) -> tuple[int,
     return ky, kx
 
 
-def layer(node: ir.Conv2d, quant: ir.Quant, source: ir.Tensor, tensors: dict[str, QTensor]) -> QLayer:
-    """The convolution over both. quant: of the tensor that is added, the last channels of `source`."""
-    target, stored = tensors[node.output], node.weights
+def layer(node: ir.Conv2d, other: QTensor, source: ir.Tensor, tensors: dict[str, QTensor]) -> QLayer:
+    """The convolution over both. other: the tensor that is added, the last channels of `source`."""
+    target, stored, quant = tensors[node.output], node.weights, other.quant
     own = (stored.codes.astype(np.int64) - stored.zero_point.reshape(-1, 1, 1, 1)).astype(np.int64)
     low, high = (code - source.quant.zero_point for code in source.quant.range)
     acc_lo, acc_hi = fit.accumulator_bounds(own, low, high)
@@ -102,7 +100,7 @@ def layer(node: ir.Conv2d, quant: ir.Quant, source: ir.Tensor, tensors: dict[str
     a, b = found.factors.T
     weights = _weights(own, a, b, node, source.shape[2])
     # the array takes the joined tensor's zero point off every channel: the other's own is made up for in the bias
-    made_up = b * ((source.quant.zero_point - quant.zero_point) + _shift(source.quant) - _shift(quant))
+    made_up = b * (tensors[source.name].zero_point - other.zero_point)
     height, width, out = target.shape
     return QLayer(
         name=node.name,
@@ -129,7 +127,7 @@ def layer(node: ir.Conv2d, quant: ir.Quant, source: ir.Tensor, tensors: dict[str
             "acc_lo": found.low - made_up,
             "acc_hi": found.high - made_up,
             "exceptions": found.exceptions,
-            "joined": {"channels": out, "factors": found.factors.tolist(), "pairs": found.pairs, "bias": made_up},
+            "joined": {"tensor": other.name, "factors": found.factors.tolist(), "pairs": found.pairs},
         },
     )
 
@@ -145,7 +143,3 @@ def _weights(own: fit.IntArray, a: fit.IntArray, b: fit.IntArray, node: ir.Conv2
     ky, kx = (node.padding[2 * i] // node.dilation[i] for i in (0, 1))
     found[np.arange(out), ky, kx, channels - out + np.arange(out)] = b
     return found
-
-
-def _shift(quant: ir.Quant) -> int:
-    return -128 if quant.dtype == "uint8" else 0

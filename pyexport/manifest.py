@@ -181,6 +181,14 @@ def _layer(index: int, layer: QLayer, network: Network, lowered: Lowered, predic
     if layer.second is not None:
         entry["second_input"] = _tensor(second)
         entry["factors"] = list(layer.factors)
+    if "joined" in layer.facts:
+        joined: Any = layer.facts["joined"]
+        wrong, pairs = joined["pairs"]
+        entry["added_before_rounding"] = _tensor(network.tensors[joined["tensor"]]) | {
+            "factors": joined["factors"],
+            "pairs": pairs,
+            "pairs_differing": wrong,
+        }
     if layer.weights is not None:
         entry["weights"] = {
             "shape_out_kh_kw_in": list(layer.weights.shape),

@@ -84,7 +84,7 @@ def _tensor(tensor: ir.Tensor) -> QTensor:
 
 def _layer(graph: ir.Graph, node: ir.AnyNode, runtime: str, tensors: dict[str, QTensor], allow: bool) -> QLayer:
     if isinstance(node, ir.Conv2d) and node.joined is not None:
-        return join.layer(node, node.joined, graph.tensors[node.inputs[0]], tensors)
+        return join.layer(node, tensors[node.joined], graph.tensors[node.inputs[0]], tensors)
     if isinstance(node, (ir.Conv2d, ir.ConvTranspose2d, ir.Linear)):
         return _weighted(graph, node, runtime, tensors, allow)
     if isinstance(node, ir.AvgPool2d):

@@ -112,6 +112,8 @@ def pairs(context: Context, op: Op, a: Any, b: Any) -> Any:
         return _with_constant(context, function, (a, b), constants)
     if function == "multiply":
         context.fail("multiplies two activations; a constant is accepted")
+    if function == "add" and not context.qonnx and (joined := context.joined(a, b)) is not None:
+        return joined
     values = [context.codes(item) for item in (a, b)]
     tensors = [builder.tensors[value.tensor] for value in values]
     if tensors[0].shape != tensors[1].shape or values[0].shape != values[1].shape or values[0].hwc != values[1].hwc:
