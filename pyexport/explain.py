@@ -99,10 +99,10 @@ def _joined(layer: QLayer, network: Network, channel: int) -> list[str]:
     other, (a, b) = network.tensors[joined["tensor"]], joined["factors"][channel]
     made_up = b * (network.tensors[layer.input].zero_point - other.zero_point)
     return [
-        f"{other.name} is added before the result is rounded: its codes are the input's last {other.shape[2]} channels.",
+        f"{other.name} is added before the rounding: its codes are the input's last {other.shape[2]} channels.",
         f"  {_quant(other)}",
-        f"  sum = {a} * (the layer's own) + {b} * ({other.name} - {other.quant.zero_point}): its own weights times {a}, "
-        f"and weight {b} for {other.name}",
+        f"  acc = {a} * (the layer's own) + {b} * ({other.name} - {other.quant.zero_point}): the weights are its own "
+        f"times {a}, and {b} for {other.name}",
         f"  the bias below makes up for {other.name}'s zero point: {made_up} of it is "
         f"{b} * ({network.tensors[layer.input].zero_point} - {other.zero_point})",
         "",

@@ -1,4 +1,4 @@
-"""A layer and another tensor in one sum, rounded once: conv(x) + o where conv(x) has no codes of its own (Eq. 80 to 82).
+"""A layer and another tensor in one sum, rounded once: conv(x) + o, conv(x) without codes of its own (Eq. 80 to 82).
 
     v = A * acc + B * (o - zo),   code = requantise(v)   (Eq. 1 to 9)
 
@@ -130,14 +130,14 @@ def _constants(
     slope: list[Fraction], start: list[Fraction], low: IntArray, high: IntArray, z: int, limits: tuple[int, int],
     code: IntArray, same: npt.NDArray[np.bool_],
 ) -> Requant:  # fmt: skip
-    """slope * v + start, as close as the constants' bits go. code, same: a channel's only code above z, if it has one."""
+    """slope * v + start, as close as the bits go. code, same: a channel's only code above z, if it has one."""
     bias, m, s, r = (np.zeros(low.size, np.int64) for _ in range(4))
     for c, (one, offset) in enumerate(zip(slope, start, strict=True)):
         if same[c]:  # Eq. 23
             s[c], r[c] = FRACTION, (int(code[c]) << FRACTION) + HALF
             continue
         shift = min(30 - math.floor(math.log2(one)), 63)
-        if shift < FRACTION or round(one * 2**shift) >> 31 and shift == FRACTION:
+        if shift < FRACTION or (round(one * 2**shift) >> 31 and shift == FRACTION):
             raise IntactError(f"channel {c}: scale ratio {float(one):g} is above 127; re-calibrate the model")
         if round(one * 2**shift) >> 31:
             shift -= 1
@@ -165,7 +165,7 @@ def _wrong(
     def hardware(v: IntArray, channel: IntArray) -> IntArray:
         return requantise_channels(v, requant, row[channel])
 
-    (reached,) = thresholds(hardware, low[None], high[None], codes + shift)
+    (reached,) = thresholds(hardware, np.array([low]), np.array([high]), codes + shift)
     have = -((b * others[None, :] - reached[:, None]) // a)
     ratio, steps = given.other_step / given.step[c], codes - given.zy
     ties = [((int(k) - Fraction(1, 2)) * given.sy - given.bias[c]) / given.step[c] for k in steps]

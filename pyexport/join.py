@@ -12,6 +12,7 @@ from fractions import Fraction
 import numpy as np
 
 from pyexport import fit, ir
+from pyexport.arith import IntArray
 from pyexport.errors import IntactError
 from pyexport.fit_join import Sum, fit_join
 from pyexport.qlayers import QLayer, QTensor
@@ -71,7 +72,7 @@ def _central(conv: ir.Conv2d, source: ir.Tensor, other: ir.Tensor) -> tuple[int,
     if source.shape[:2] != other.shape[:2] or off_y or off_x or ky >= kernel[0] or kx >= kernel[1]:
         raise IntactError(
             f"layer {conv.name!r}: a tensor of {other.shape} is added to a convolution of a map of {source.shape}, "
-            f"padding {conv.padding}, before it is rounded; accepted are convolutions that keep the map's size; {ADVICE}"
+            f"padding {conv.padding}, before it is rounded; accepted are layers that keep the map's size; {ADVICE}"
         )
     return ky, kx
 
@@ -101,7 +102,7 @@ def layer(node: ir.Conv2d, other: QTensor, source: ir.Tensor, tensors: dict[str,
     weights = _weights(own, a, b, node, source.shape[2])
     # the array takes the joined tensor's zero point off every channel: the other's own is made up for in the bias
     made_up = b * (tensors[source.name].zero_point - other.zero_point)
-    height, width, out = target.shape
+    height, width, _ = target.shape
     return QLayer(
         name=node.name,
         op="conv2d",
@@ -132,7 +133,7 @@ def layer(node: ir.Conv2d, other: QTensor, source: ir.Tensor, tensors: dict[str,
     )
 
 
-def _weights(own: fit.IntArray, a: fit.IntArray, b: fit.IntArray, node: ir.Conv2d, channels: int) -> fit.IntArray:
+def _weights(own: IntArray, a: IntArray, b: IntArray, node: ir.Conv2d, channels: int) -> IntArray:
     """int32 (out, kh, kw, channels): A times the layer's own, without groups, then B for the other tensor's channel."""
     out, _, _, each = own.shape
     found = np.zeros((out, *own.shape[1:3], channels), np.int32)

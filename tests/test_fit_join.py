@@ -1,4 +1,4 @@
-"""A tensor added to a layer before it is rounded: every pair of accumulator and code, by brute force over the rationals."""
+"""A tensor added to a layer before it is rounded: every pair of accumulator and code, by brute force in rationals."""
 
 from __future__ import annotations
 

@@ -121,7 +121,7 @@ def test_against_the_program(residual: tuple[Path, Any]) -> None:
 
 def test_the_sum_is_the_real_one(residual: tuple[Path, Any]) -> None:
     """The golden model against the real sum in float64, from the codes that the layer and the tensor really have."""
-    path, program = residual
+    path, _ = residual
     exported = export.export(str(path), output_range=RANGE)
     graph, network = readers.read(path, output_range=RANGE), exported.network
     node = next(node for node in graph.nodes if node.name == "right")
@@ -161,7 +161,7 @@ def test_on_the_rtl(array: str, tmp_path: Path) -> None:
 
 REFUSED = {
     "stride": (Block(nn.Conv2d(4, 4, 3, 2, 1), nn.MaxPool2d(2)), "stride .* accepted are stride 1, and other strides"),
-    "size": (Block(nn.Conv2d(4, 4, 3), nn.MaxPool2d(3, 1)), "accepted are convolutions that keep the map's size"),
+    "size": (Block(nn.Conv2d(4, 4, 3), nn.MaxPool2d(3, 1)), "accepted are layers that keep the map's size"),
     "both": (Block(nn.Conv2d(4, 4, 1), lambda x: x * 0.5), "multiplies|adds|not supported|never quantised"),
 }
 
