@@ -10,6 +10,7 @@ from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
+import numpy.typing as npt
 
 from pyexport import fit, ir
 from pyexport.arith import IntArray
@@ -133,7 +134,7 @@ def layer(node: ir.Conv2d, other: QTensor, source: ir.Tensor, tensors: dict[str,
     )
 
 
-def _weights(own: IntArray, a: IntArray, b: IntArray, node: ir.Conv2d, channels: int) -> IntArray:
+def _weights(own: IntArray, a: IntArray, b: IntArray, node: ir.Conv2d, channels: int) -> npt.NDArray[np.int32]:
     """int32 (out, kh, kw, channels): A times the layer's own, without groups, then B for the other tensor's channel."""
     out, _, _, each = own.shape
     found = np.zeros((out, *own.shape[1:3], channels), np.int32)
