@@ -159,6 +159,25 @@ def test_on_the_rtl(array: str, tmp_path: Path) -> None:
     assert rtl_network.assert_equal(prepared, result) > 0
 
 
+def test_the_same_from_onnx(residual: tuple[Path, Any], tmp_path: Path) -> None:
+    """torch.onnx.export of the program: onnxruntime computes such a layer in float."""
+    for package in ("onnx", "onnxruntime", "onnxscript"):
+        pytest.importorskip(package)
+    path = tmp_path / "model.onnx"
+    torch.onnx.export(
+        residual[1], (torch.zeros(8, 3, 8, 8),), str(path), dynamo=True, external_data=False, verbose=False
+    )
+    exported = export.export(str(path), output_range=RANGE)
+    joined = [
+        entry["added_before_rounding"] for entry in exported.manifest["layers"] if "added_before_rounding" in entry
+    ]
+    assert len(joined) == 4 and all(one["pairs_differing"] <= 1e-5 * one["pairs"] for one in joined)
+    network = exported.network
+    checked = verify.verify(path, "onnx", network, verify.driving_codes(network, 1024))
+    print(f"onnx sums: {checked.output.differing} of {checked.output.compared:,} codes differ from onnxruntime's")
+    assert checked.output.differing <= checked.output.compared // 100 and checked.output.largest <= 2
+
+
 REFUSED = {
     "stride": (Block(nn.Conv2d(4, 4, 3, 2, 1), nn.MaxPool2d(2)), "stride .* accepted are stride 1, and other strides"),
     "size": (Block(nn.Conv2d(4, 4, 3), nn.MaxPool2d(3, 1)), "accepted are layers that keep the map's size"),
