@@ -120,11 +120,7 @@ def pairs(context: Context, op: Op, a: Any, b: Any) -> Any:
         context.fail(f"takes shapes {values[0].shape} and {values[1].shape}; equal shapes are accepted")
 
     def emit(quant: ir.Quant, relu: bool) -> Value:
-        name = builder.unique(layer)
-        sign = 1 if function == "add" else -1
-        node = ir.Add(name, (tensors[0].name, tensors[1].name), name, sign, builder.clamp_of(quant, relu))
-        builder.add(node, tensors[0].shape, quant)
-        return replace(values[0], tensor=name)
+        return builder.sum(layer, values[0], values[1], quant, relu, sign=1 if function == "add" else -1)
 
     return Real(emit, values[0].shape)
 
