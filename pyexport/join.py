@@ -18,6 +18,7 @@ from pyexport.errors import IntactError
 from pyexport.fit_join import Sum, fit_join
 from pyexport.qlayers import QLayer, QTensor
 
+MOST_WEIGHTS = 1 << 26  # of one layer once its groups are one
 ADVICE = "quantise the layer's own output before it is added (docs/quantizers/torchao-pt2e.md says how)"
 
 
@@ -36,6 +37,12 @@ def side_by_side(graph: ir.Graph) -> ir.Graph:
                 nodes.append(_taken(conv, first, tensors[conv.inputs[0]]))
                 conv = replace(conv, stride=(1, 1))
             _central(conv, first, other)
+            size = conv.weights.codes[..., 0].size * (first.shape[2] + other.shape[2])
+            if size > MOST_WEIGHTS:
+                raise IntactError(
+                    f"layer {node.name!r}: a tensor is added before it is rounded, which takes {size:,} weights; "
+                    f"{MOST_WEIGHTS:,} are accepted; {ADVICE}"
+                )
             both = ir.Tensor(f"{node.name}.joined", (*first.shape[:2], first.shape[2] + other.shape[2]), first.quant)
             tensors |= {first.name: first, both.name: both}
             nodes.append(ir.Concat(both.name, (first.name, other.name), both.name, 2, ir.CODE_RANGE[first.quant.dtype]))

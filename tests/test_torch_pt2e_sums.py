@@ -22,7 +22,7 @@ from torch import nn  # noqa: E402
 from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e  # noqa: E402
 from torchao.quantization.pt2e.quantizer import x86_inductor_quantizer as x86  # noqa: E402
 
-from pyexport import explain, export, ir, readers, verify  # noqa: E402
+from pyexport import explain, export, ir, join, readers, verify  # noqa: E402
 from pyexport.errors import IntactError  # noqa: E402
 from pyexport.hwconfig import for_array  # noqa: E402
 from sim.runner import simulator_missing  # noqa: E402
@@ -176,6 +176,12 @@ def test_the_same_from_onnx(residual: tuple[Path, Any], tmp_path: Path) -> None:
     checked = verify.verify(path, "onnx", network, verify.driving_codes(network, 1024))
     print(f"onnx sums: {checked.output.differing} of {checked.output.compared:,} codes differ from onnxruntime's")
     assert checked.output.differing <= checked.output.compared // 100 and checked.output.largest <= 2
+
+
+def test_groups_that_would_take_too_many_weights(residual: tuple[Path, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(join, "MOST_WEIGHTS", 12 * 9 * 24 - 1)
+    with pytest.raises(IntactError, match=r"'grouped': .* takes 2,592 weights; 2,591 are accepted"):
+        export.export(str(residual[0]), output_range=RANGE)
 
 
 REFUSED = {
