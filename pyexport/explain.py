@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -65,6 +66,8 @@ def explain(network: Network, name: str, inputs: npt.NDArray[np.int64] | None) -
     y, x, channel = (int(i) for i in place)
     lines.append(f"Output (h, w, c) = ({y}, {x}, {channel}).")
     lines.append("")
+    if "joined" in layer.facts:
+        lines += _joined(layer, network, channel)
     if layer.weights is not None:
         lines += _weights(layer, source, target, (y, x, channel))
     if layer.operands:
@@ -88,6 +91,22 @@ def explain(network: Network, name: str, inputs: npt.NDArray[np.int64] | None) -
     lines += _requantise(constants, target, channel, total)
     lines += _through_table(layer, target, stored, int(rounded[place]))
     return "\n".join(lines)
+
+
+def _joined(layer: QLayer, network: Network, channel: int) -> list[str]:
+    """How a tensor that is added before rounding comes into the sum, Eq. 80."""
+    joined: Any = layer.facts["joined"]
+    other, (a, b) = network.tensors[joined["tensor"]], joined["factors"][channel]
+    made_up = b * (network.tensors[layer.input].zero_point - other.zero_point)
+    return [
+        f"{other.name} is added before the rounding: its codes are the input's last {other.shape[2]} channels.",
+        f"  {_quant(other)}",
+        f"  acc = {a} * (the layer's own) + {b} * ({other.name} - {other.quant.zero_point}): the weights are its own "
+        f"times {a}, and {b} for {other.name}",
+        f"  the bias below makes up for {other.name}'s zero point: {made_up} of it is "
+        f"{b} * ({network.tensors[layer.input].zero_point} - {other.zero_point})",
+        "",
+    ]
 
 
 def _constants(layer: QLayer, y: int, x: int) -> Requant:
@@ -169,6 +188,8 @@ def _weights(layer: QLayer, source: QTensor, target: QTensor, place: tuple[int, 
         lines.append(f"  w{list(tap)}: code {flat[index]} - {zeros[channel]} = {value}, real {value * s_w:.6g}")
     if layer.wide:
         lines.append("  some code - zero point is no int8: the weights take two passes, the second subtracts")
+    if layer.digits > 1:
+        lines.append(f"  in {layer.digits} passes, one for each int8 digit to base 256, highest first")
     rq = layer.requant
     step = s_in * s_w
     if biases is None:

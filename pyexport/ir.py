@@ -85,6 +85,9 @@ class Conv2d(Node):
 
     clamp: lowest and highest output code (a fused ReLU raises the lower one to the zero point).
     in_float: the source's own runtime computes the layer in float, so its value is rounded once, bias included.
+    inputs: may name a second tensor, of the output's shape and a scale of its own: it is added to the layer's real
+    result, and the sum is rounded once.
+    joined: that second tensor's name, where `inputs` has one name and the tensor's channels are its last ones.
     """
 
     weights: Weights
@@ -94,6 +97,7 @@ class Conv2d(Node):
     groups: int = 1
     clamp: tuple[int, int] = (0, 255)
     in_float: bool = False
+    joined: str | None = None
 
 
 @dataclass(frozen=True)
@@ -120,7 +124,7 @@ class ConvTranspose2d(Node):
 class Linear(Node):
     """Fully connected layer on the input flattened in H, W, C order; weights.codes has shape (out, H, W, C).
 
-    in_float: as in Conv2d.
+    in_float, a second input: as in Conv2d.
     """
 
     weights: Weights
@@ -404,6 +408,9 @@ def _several_inputs_problems(graph: Graph, node: AnyNode) -> Iterator[str]:
             yield f"axis {node.axis} is not 0, 1 or 2"
         elif any(_without(t.shape, node.axis) != _without(inputs[0].shape, node.axis) for t in inputs):
             yield f"inputs of shapes {', '.join(str(t.shape) for t in inputs)} do not fit side by side"
+    elif isinstance(node, (Conv2d, Linear)) and len(inputs) == 2:
+        if inputs[1].shape != graph.tensors[node.output].shape:
+            yield f"adds a tensor of shape {inputs[1].shape} to a result of {graph.tensors[node.output].shape}"
     elif len(inputs) != (2 if isinstance(node, Add) else 1):
         yield f"has {len(inputs)} inputs"
     elif isinstance(node, Add):

@@ -95,7 +95,7 @@ _FIRST_WORD = [
     (
         "pass_shifts",
         1,
-        "loop pass goes on accumulating, its second iteration on the sum times 256 (residual add)",
+        "loop pass goes on accumulating, each later iteration on the sum times 256 (adds)",
     ),
     ("layer_end", 1, "this job completes a layer: its cycle counter is written"),
     ("program_end", 1, "this is the last job"),

@@ -47,7 +47,7 @@ class LayerLowering:
         self.layer, self.config = layer, config
         self.adds = layer.second is not None
         self.digits = digits(layer.factors)
-        self.passes = len(self.digits[0]) if self.adds else 2 if layer.wide else 1
+        self.passes = len(self.digits[0]) if self.adds else 2 if layer.wide else layer.digits
         self.taps = (1, 2) if self.adds else layer.kernel  # an add's two taps are its operands
         other = network.tensors[layer.second or layer.input]
         self.zero_points = (self.source.zero_point, other.zero_point)
@@ -93,10 +93,10 @@ class LayerLowering:
             taps = (len(units), 1)
         else:
             units = np.ones(1, np.int16)
-        block = np.zeros((len(tiles), *taps, self.words, cols, rows), np.int16)
+        block = np.zeros((len(tiles), *taps, self.words, cols, rows), np.int32)
         for t, tile in enumerate(tiles):
             for column, channel in enumerate(tile.channels):
-                lanes = np.zeros((*taps, self.words * rows), np.int16)
+                lanes = np.zeros((*taps, self.words * rows), np.int32)
                 low = channel // self.group_out * self.group_in - tile.first_word * rows
                 lanes[..., low : low + self.group_in] = (
                     units.reshape(-1, 1, 1) if layer.weights is None else layer.weights[channel]
@@ -106,6 +106,8 @@ class LayerLowering:
         low_part = np.clip(words, -128, 127)
         if layer.wide:  # w = first pass - second pass, each an int8 (|w| <= 255)
             words = np.concatenate([low_part, low_part - words], axis=1)
+        if layer.digits > 1:
+            words = np.concatenate(_digits(words, layer.digits), axis=1)
         rewind = dict.fromkeys(isa.LEVELS, 1)
         if layer.weights is None:
             if not self.adds:
@@ -129,7 +131,7 @@ class LayerLowering:
             "opcode": isa.OPCODE_ACCUMULATE,
             "accumulate_max": int(layer.maximum),
             "pass_subtracts": int(layer.wide),
-            "pass_shifts": int(self.adds),
+            "pass_shifts": int(self.adds or self.layer.digits > 1),
             "gap": max(0, beats - steps),
             "pad": -128 if layer.maximum else self.source.zero_point,
             "zero_point": layer.requant.z,
@@ -203,6 +205,16 @@ class LayerLowering:
             }
             (packed[i],) = isa.encode(isa.PARAMETER, {name: int(value) for name, value in values.items()})
         return packed
+
+
+def _digits(weights: npt.NDArray[np.int32], count: int) -> list[npt.NDArray[np.int32]]:
+    """Each weight's int8 digits to base 256, highest first."""
+    parts: list[npt.NDArray[np.int32]] = []
+    for _ in range(count):
+        low = ((weights + 128) & 255) - 128
+        parts.insert(0, low)
+        weights = (weights - low) >> 8
+    return parts
 
 
 def folded_bias(layer: QLayer, zero_points: tuple[int, int]) -> npt.NDArray[np.int64]:

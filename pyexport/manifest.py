@@ -143,7 +143,7 @@ def _layer(index: int, layer: QLayer, network: Network, lowered: Lowered, predic
         "groups": layer.groups,
         "macs": layer.macs,
         "predicted_cycles": predicted,
-        "weight_passes": 2 if layer.wide else len(digits(layer.factors)[0]) if layer.second else 1,
+        "weight_passes": 2 if layer.wide else len(digits(layer.factors)[0]) if layer.second else layer.digits,
         **_constants(layer, (source.zero_point, second.zero_point)),
         "zero_point": rq.z,
         "clamp": [rq.lo, rq.hi],
@@ -181,6 +181,14 @@ def _layer(index: int, layer: QLayer, network: Network, lowered: Lowered, predic
     if layer.second is not None:
         entry["second_input"] = _tensor(second)
         entry["factors"] = list(layer.factors)
+    if "joined" in layer.facts:
+        joined: Any = layer.facts["joined"]
+        wrong, pairs = joined["pairs"]
+        entry["added_before_rounding"] = _tensor(network.tensors[joined["tensor"]]) | {
+            "factors": joined["factors"],
+            "pairs": pairs,
+            "pairs_differing": wrong,
+        }
     if layer.weights is not None:
         entry["weights"] = {
             "shape_out_kh_kw_in": list(layer.weights.shape),

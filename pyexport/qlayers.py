@@ -46,8 +46,9 @@ class QLayer:
     """One layer.
 
     op: "conv_transpose2d": weights, stride, padding and dilation are those of an ir.ConvTranspose2d (`transposed`).
-    weights: int16 (out, kh, kw, in / groups), w - zero point, |value| <= 255; None: every tap has weight 1 and each
-    channel is a group of its own.
+    weights: int16 (out, kh, kw, in / groups), w - zero point, |value| <= 255, or int32 of up to three digits where
+    another tensor joins the sum (pyexport/fit_join.py); None: every tap has weight 1 and each channel is a group of its
+    own.
     maximum: keep the largest code of the window instead of the sum of (x - zx) * w; taps in the padding never win.
     macs: multiply-accumulates of the source's layer, 0 for pooling.
     second, factors: residual add: the other operand, and what each is multiplied by (pyexport/fit_add.py).
@@ -70,7 +71,7 @@ class QLayer:
     padding: tuple[int, int, int, int]
     dilation: tuple[int, int]
     groups: int
-    weights: npt.NDArray[np.int16] | None
+    weights: npt.NDArray[np.int16] | npt.NDArray[np.int32] | None
     maximum: bool
     requant: Requant
     macs: int
@@ -97,8 +98,15 @@ class QLayer:
 
     @property
     def wide(self) -> bool:
-        """Whether some w - zero point is no int8, so that the weights take two passes."""
-        return self.weights is not None and bool((self.weights < -128).any() or (self.weights > 127).any())
+        """Whether some w - zero point is no int8, so that the weights take two passes, the second subtracted."""
+        beyond = self.weights is not None and bool((self.weights < -128).any() or (self.weights > 127).any())
+        return beyond and self.digits == 1
+
+    @property
+    def digits(self) -> int:
+        """int8 digits to base 256 of a weight beyond 255, a pass each, highest first; 1: no such weight."""
+        largest = 0 if self.weights is None else int(np.abs(self.weights.astype(np.int64)).max())
+        return 1 if largest <= 255 else 2 if largest <= 127 * 257 else 3
 
 
 @dataclass(frozen=True)

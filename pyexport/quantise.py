@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from pyexport import fit, fit_add, ir, overflow, runtimes
+from pyexport import fit, fit_add, ir, join, overflow, runtimes
 from pyexport.arith import Requant
 from pyexport.errors import IntactError
 from pyexport.qlayers import Area, Network, QLayer, QTensor
@@ -23,7 +23,7 @@ def quantise(graph: ir.Graph, match: str | None = None, allow_overflow: bool = F
     match: the runtime whose arithmetic to follow (default: the graph's own). allow_overflow: let sums that can leave
     int32 wrap modulo 2^32; otherwise they are refused. Raises IntactError naming the layer.
     """
-    graph = fold_clamps(requantise_operands(graph))
+    graph = fold_clamps(join.side_by_side(requantise_operands(graph)))
     runtime = match or graph.match
     if runtime not in runtimes.LAYERS:
         raise IntactError(f"--match {runtime}: not a known runtime; choose one of {', '.join(sorted(runtimes.LAYERS))}")
@@ -83,6 +83,8 @@ def _tensor(tensor: ir.Tensor) -> QTensor:
 
 
 def _layer(graph: ir.Graph, node: ir.AnyNode, runtime: str, tensors: dict[str, QTensor], allow: bool) -> QLayer:
+    if isinstance(node, ir.Conv2d) and node.joined is not None:
+        return join.layer(node, tensors[node.joined], graph.tensors[node.inputs[0]], tensors)
     if isinstance(node, (ir.Conv2d, ir.ConvTranspose2d, ir.Linear)):
         return _weighted(graph, node, runtime, tensors, allow)
     if isinstance(node, ir.AvgPool2d):

@@ -98,6 +98,9 @@ def layer_table(manifest: dict[str, Any]) -> Table:
 
 
 def _differing(layer: dict[str, Any]) -> str:
+    if "added_before_rounding" in layer:
+        joined = layer["added_before_rounding"]
+        return f"{joined['pairs_differing']:,} of {joined['pairs']:.1e} pairs of sum and code differ"
     channels = layer["differing_accumulators"]
     count = sum(entry["count"] for entry in channels.values())
     channel, entry = next(iter(channels.items()))
@@ -108,11 +111,20 @@ def proof_line(manifest: dict[str, Any]) -> str:
     """What was compared with the runtime's formula, and what differs."""
     layers = manifest["layers"]
     adds = sum("second_input" in layer for layer in layers)
-    channels = sum(len(layer["multiplier"]) for layer in layers if "second_input" not in layer)
-    differing = sum(len(layer["differing_accumulators"]) for layer in layers)
+    joined = [layer["added_before_rounding"] for layer in layers if "added_before_rounding" in layer]
+    plain = [layer for layer in layers if "added_before_rounding" not in layer]
+    channels = sum(len(layer["multiplier"]) for layer in plain if "second_input" not in layer)
+    differing = sum(len(layer["differing_accumulators"]) for layer in plain)
     line = f"rounding: {channels:,} channels compared with {manifest['match']} on every reachable accumulator"
     line += f", {adds} adds on all 65,536 pairs of codes" if adds else ""
-    return f"{line}: {f'{differing} channels differ' if differing else 'equal'}"
+    line = f"{line}: {f'{differing} channels differ' if differing else 'equal'}"
+    if not joined:
+        return line
+    wrong, pairs = (sum(one[key] for one in joined) for key in ("pairs_differing", "pairs"))
+    return (
+        f"{line}; {len(joined)} sums with a tensor before rounding compared with real numbers on every pair of sum and "
+        f"code: {wrong:,} of {pairs:,} differ ({wrong / pairs:.1e})"
+    )
 
 
 def overflow_line(manifest: dict[str, Any]) -> str:

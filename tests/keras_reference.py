@@ -2,10 +2,13 @@
 
 Written from Keras's and TensorFlow's documentation, on TensorFlow's own model objects; shares no code with pyexport.
 Only the nudging of ranges is float32, as it is in TensorFlow, because the scale is what it gives.
+
+    python -m tests.keras_reference FOLDER [INPUTS]      compares every .h5 file of models.quantizers.tfmot there
 """
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -14,6 +17,7 @@ import numpy.typing as npt
 
 F64 = npt.NDArray[np.float64]
 F32 = np.float32
+BATCH = 200
 
 
 def nudged(low: Any, high: Any, bits: int, narrow: bool) -> tuple[F64, F64, int, int]:
@@ -190,3 +194,37 @@ def run(model: Any, x: F64) -> dict[str, F64]:
             y = fake_quant(y, layer._output_quantizers[0], *layer._output_quantizer_vars.values())
         found[inner.name] = found[layer.name] = y
     return found
+
+
+def main(folder: str, inputs: str = "1000") -> None:
+    """Every layer's codes of each .h5 file in `folder` against its evaluation in float64, on `inputs` inputs."""
+    from pathlib import Path
+
+    import models.quantizers.tfmot  # registers its configurations  # noqa: F401
+    from pyexport import export, verify
+    from pyexport.verify.keras import _load
+
+    total = wrong = 0
+    for path in sorted(Path(folder).glob("*.h5")):
+        told = path.with_suffix(".json")
+        network = export.export(str(path), quantizers=str(told) if told.exists() else None).network
+        model, quant = _load(path), network.tensors[network.input.tensor].quant
+        operands = {name for layer in network.layers for name in layer.operands}
+        compared = different = 0
+        for seed in range(-(-int(inputs) // BATCH)):
+            codes = verify.driving_codes(network, min(BATCH, int(inputs) - seed * BATCH), seed)
+            real = (codes - quant.zero_point) * np.float64(quant.scale)
+            theirs, ours = run(model, real.reshape(-1, *model.input_shape[1:])), verify.golden_tensors(network, codes)
+            for name in {layer.output for layer in network.layers} & set(theirs) - operands:
+                found = network.tensors[name].quant
+                steps = np.rint(theirs[name] / np.float64(found.scale)) + found.zero_point
+                expected = np.clip(steps, *found.range)
+                compared += expected.size
+                different += int((ours[name].reshape(expected.shape) != expected).sum())
+        print(f"{path.name}: {compared:,} codes compared, {different:,} differ", flush=True)
+        total, wrong = total + compared, wrong + different
+    print(f"all: {total:,} codes compared, {wrong:,} differ")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

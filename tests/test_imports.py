@@ -33,7 +33,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "proof": {"arith", "errors"},
     "fit": {"arith", "runtimes", "solve", "proof", "errors"},
     "qlayers": {"ir", "arith", "errors"},
-    "quantise": {"ir", "qlayers", "runtimes", "fit", "fit_add", "overflow", "arith", "errors"},
+    "quantise": {"ir", "qlayers", "runtimes", "fit", "fit_add", "join", "overflow", "arith", "errors"},
+    "join": {"ir", "qlayers", "arith", "fit", "fit_join", "errors"},
+    "fit_join": {"arith", "runtimes", "fit", "proof", "errors"},
     "overflow": {"arith", "errors"},
     "fit_add": {"arith", "errors"},
     "lower": {

@@ -65,9 +65,11 @@ def simulated(built: Built, codes: Any, scratch: Path) -> dict[str, Any]:
         arguments.append(f"--{name.replace('_', '-')}={text}")
     with (scratch / "log").open("w") as log, redirect_stdout(log):
         status = sim_run.main(arguments)
-    found = json.loads((scratch / "out" / "report.json").read_text())
+    report_file = scratch / "out" / "report.json"
+    found = json.loads(report_file.read_text()) if report_file.is_file() else {"differences": []}
     if status and not found["differences"]:
-        raise IntactError(f"{built.path}: the simulation failed")
+        last = (scratch / "log").read_text().strip().splitlines()[-1:]
+        raise IntactError(f"{built.path}: the simulation failed: {''.join(last)}")
     return {
         "RTL compared": sum(layer["outputs_compared"] for layer in found["layers"]),
         "RTL differ": sum(layer["mismatches"] for layer in found["layers"]),

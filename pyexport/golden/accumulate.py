@@ -95,7 +95,7 @@ def _group(view: npt.NDArray[np.int16], layer: QLayer, group: int) -> IntArray:
     return sums.reshape(*view.shape[:3], outs)
 
 
-def _exact_dtype(weights: npt.NDArray[np.int16]) -> type[np.float32] | type[np.float64]:
+def _exact_dtype(weights: npt.NDArray[np.int16] | npt.NDArray[np.int32]) -> type[np.float32] | type[np.float64]:
     """The float type whose sums of codes times `weights` (out, ...) cannot round."""
     bound = int(np.abs(weights.astype(np.int64)).reshape(len(weights), -1).sum(axis=1).max()) * 255
     return np.float32 if bound < FLOAT32_EXACT else np.float64  # float64: below 2^53 for any layer that int32 holds

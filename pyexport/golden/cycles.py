@@ -58,7 +58,7 @@ def layer_cycles(layer: QLayer, network: Network, config: HwConfig) -> int:
     tiles = tile_words(layer, channels, target.shape[2], config)
     words = max(end - start for start, end in tiles)
     pixel_words = -(-channels // config.rows)
-    passes = 2 if layer.wide else 1
+    passes = 2 if layer.wide else layer.digits
     if layer.second is not None:  # both operands, once for each base-256 digit of the factors
         passes = 2 * (2 if _two_digits(layer) else 3)
     beats = tile_channels(layer, target.shape[2], config) // config.lanes

@@ -202,6 +202,17 @@ class Builder:
         self.add(node, (1, 1, out), quant)
         return Value(name, (out,), False, True)
 
+    def joined(self, layer: str, value: Value, other: Value) -> Value:
+        """The weighted layer just written, whose result is `value`, with `other` added to it before it is rounded."""
+        node = self.nodes[-1]
+        assert isinstance(node, (ir.Conv2d, ir.Linear)) and node.output == value.tensor
+        shape = self.codes(layer, other).shape
+        if value.shape != other.shape or value.hwc != other.hwc or shape != self.tensors[node.output].shape:
+            self.fail(layer, f"adds shapes {value.shape} and {other.shape}; INTACT adds tensors of one shape")
+        self.nodes[-1] = replace(node, inputs=(*node.inputs, other.tensor), in_float=True)
+        self.notes.append(f"layer {node.name!r} adds {other.tensor!r} before it rounds, in passes of its own")
+        return value
+
     def max_pool(
         self, layer: str, value: Value, kernel: Pair, stride: Pair, padding: Pair | Pads, dilation: Pair, ceil: bool
     ) -> Value:

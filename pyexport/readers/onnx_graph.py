@@ -151,6 +151,21 @@ class Context(RealContext):
 
         return Real(emit, value.shape, value)
 
+    def joined(self, a: Any, b: Any) -> Real | None:
+        """As RealContext has it; onnxruntime computes such a layer in float."""
+        real = super().joined(a, b)
+        if real is None:
+            return None
+
+        def emit(quant: ir.Quant, relu: bool) -> Value:
+            self.in_float, before = True, self.in_float
+            try:
+                return real.emit(quant, relu)
+            finally:
+                self.in_float = before
+
+        return replace(real, emit=emit)
+
     def lookup(
         self, layer: str, value: Value, function: str, quant: ir.Quant, alpha: float = 0.0,
         constant: tuple[int, ir.Quant] | None = None, constant_first: bool = False,

@@ -96,7 +96,7 @@ def conv(context: Context, op: Op, source: Any, weight: Any, bias: Any = None) -
         _mark(context)
         return replace(result, channels_last=False)
 
-    return Real(emit, (out, *size))
+    return Real(emit, (out, *size), weighted=True)
 
 
 def _mark(context: Context) -> None:
@@ -160,7 +160,7 @@ def linear(context: Context, source: Any, weight: Any, transposed: bool, bias: A
         _mark(context)
         return result
 
-    return Real(emit, (weight.codes.shape[axis],))
+    return Real(emit, (weight.codes.shape[axis],), weighted=True)
 
 
 @op("Gemm")

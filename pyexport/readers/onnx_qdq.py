@@ -112,17 +112,15 @@ def pairs(context: Context, op: Op, a: Any, b: Any) -> Any:
         return _with_constant(context, function, (a, b), constants)
     if function == "multiply":
         context.fail("multiplies two activations; a constant is accepted")
+    if function == "add" and not context.qonnx and (joined := context.joined(a, b)) is not None:
+        return joined
     values = [context.codes(item) for item in (a, b)]
     tensors = [builder.tensors[value.tensor] for value in values]
     if tensors[0].shape != tensors[1].shape or values[0].shape != values[1].shape or values[0].hwc != values[1].hwc:
         context.fail(f"takes shapes {values[0].shape} and {values[1].shape}; equal shapes are accepted")
 
     def emit(quant: ir.Quant, relu: bool) -> Value:
-        name = builder.unique(layer)
-        sign = 1 if function == "add" else -1
-        node = ir.Add(name, (tensors[0].name, tensors[1].name), name, sign, builder.clamp_of(quant, relu))
-        builder.add(node, tensors[0].shape, quant)
-        return replace(values[0], tensor=name)
+        return builder.sum(layer, values[0], values[1], quant, relu, sign=1 if function == "add" else -1)
 
     return Real(emit, values[0].shape)
 

@@ -19,6 +19,8 @@ ARITHMETIC = "pt2e"
 def _sum(context: Context, source: Any, other: Any, alpha: Any, sign: int) -> Real:
     if not isinstance(other, Real) or alpha not in (1, 1.0):
         context.fail("adds something else than two activations; give each its own scale (quantise both)")
+    if sign == 1 and (joined := context.joined(source, other)) is not None:
+        return joined
     builder, layer = context.builder, context.layer
     a, b = context.codes(source), context.codes(other)
 

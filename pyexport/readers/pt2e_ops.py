@@ -148,7 +148,7 @@ def _conv(
     def emit(quant: ir.Quant, relu: bool) -> Value:
         return context.builder.conv(layer, value, params.weights, *sizes, params.groups, quant, relu)
 
-    return Real(emit, (out, height, width))
+    return Real(emit, (out, height, width), weighted=True)
 
 
 @op("aten.linear.default")
@@ -159,4 +159,4 @@ def _linear(context: Context, source: Any, weight: Any, bias: Any = None) -> Rea
     def emit(quant: ir.Quant, relu: bool) -> Value:
         return context.builder.linear(layer, value, params.weights, quant, relu)
 
-    return Real(emit, (len(params.weights.codes),))
+    return Real(emit, (len(params.weights.codes),), weighted=True)

@@ -20,7 +20,8 @@ from pyexport.readers.builder import Builder, Value
 class Real:
     """A real tensor: what a layer writes once it is told its scale and whether a ReLU is fused, then monotone steps.
 
-    shape: after the steps, no batch. source: the quantised tensor behind it, if it was dequantised.
+    shape: after the steps, no batch. source: the quantised tensor behind it, if it was dequantised. weighted: the layer
+    is a convolution or a linear layer, to whose result a quantised tensor may be added before it is rounded.
     """
 
     emit: Callable[[ir.Quant, bool], Value]
@@ -29,6 +30,7 @@ class Real:
     relu: bool = False
     steps: tuple[Callable[[Value], Value], ...] = ()
     exact: bool = True
+    weighted: bool = False
 
     @staticmethod
     def of_input(value: Value) -> Real:
@@ -66,6 +68,28 @@ class RealContext:
         if not real.exact:
             self.fail("reads a clip whose limits are no codes; quantise the clip's output")
         return self.quantise(real, self.builder.tensors[real.source.tensor].quant)
+
+    def joined(self, a: Any, b: Any) -> Real | None:
+        """The sum of a layer's result that was never quantised and a tensor that was; None where both were."""
+        reals = [self.real(item) for item in (a, b)]
+        left = [real for real in reals if real.source is None]
+        if not left:
+            return None
+        if len(left) == 2:
+            self.fail("adds two results of which neither was quantised; quantise one of them, or both")
+        (layer,), (other,) = left, [self.codes(real) for real in reals if real.source is not None]
+        if not layer.weighted or layer.relu or layer.steps:
+            self.fail(
+                "adds real numbers that were never quantised to a tensor; that is accepted right behind a convolution "
+                "or a linear layer; quantise what is added"
+            )
+        if layer.shape != other.shape:
+            self.fail(f"adds shapes {layer.shape} and {other.shape}; INTACT adds tensors of one shape")
+
+        def emit(quant: ir.Quant, relu: bool) -> Value:
+            return self.builder.joined(self.layer, layer.emit(quant, relu), other)
+
+        return Real(emit, layer.shape)
 
     def quantised_output(self, real: Real, output_range: tuple[float, float] | None) -> Value:
         """The model's last layer, which the source leaves real, in uint8 over the range that the user gives."""

@@ -10,6 +10,7 @@ from pyexport.errors import IntactError
 from pyexport.runtimes import layers
 from pyexport.runtimes.curve import Curve
 from pyexport.runtimes.elementwise import add_table, lookup_table, multiply_table
+from pyexport.runtimes.exactly import curve as exact_curve
 from pyexport.runtimes.inputs import RULES, input_rule, quantise_input
 from pyexport.runtimes.layers import Layer
 from pyexport.runtimes.means import average_curve, mean_curve
@@ -52,6 +53,7 @@ __all__ = [
     "add_table",
     "average_curve",
     "check_runtime",
+    "exact_curve",
     "input_rule",
     "layer_curve",
     "lookup_table",
