@@ -1,4 +1,4 @@
-// rtl/address_gen.v against the loop nest written down plainly, advanced by `issue` alone (nest_address.v: its addresses).
+// rtl/address_gen.v against the loop nest written down plainly, advanced by `issue` alone.
 // Assumed: the descriptor holds still from `load` until the job's last word is issued, or nothing is let go until the next load.
 // In two parts, for the solver's sake: with F_ORDER the order of the words and what they are; without, where that has been shown,
 // the addresses and the taps' coordinates.
@@ -160,7 +160,6 @@ always @* if (f_busy) begin
     assume (!f_last_0[1] || f_tap_x == f_wide_x);
     assume (!f_last_0[2] || f_tap_y == f_wide_y);
 end
-
 
 reg f_issued, f_was_inside;
 always @(posedge clk) {f_issued, f_was_inside} <= {f_past && issue, f_inside};

@@ -19,7 +19,7 @@ always @* if (f_past) begin
     if (m_axil_arvalid) assert (m_axil_rready);
 end
 
-// ---- each beat of a frame is one byte of the request, in order: beats made and bytes stored are the index ----
+// ---- each beat of a frame is one byte of the request, in order: as many as the index says ----
 reg [ADDR:0] f_beats;
 always @(posedge clk) begin
     if (state == IDLE) f_beats <= 0;
