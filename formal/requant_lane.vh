@@ -2,13 +2,13 @@
 // (any_product.v), so what is proved holds for the right one too.
 // Assumed: low <= high, exc_d in its range, and inputs that hold still until the code is there (still.v). The lane has neither
 // reset nor feedback. That the stages of a stream of inputs meet is what simulation shows.
-// Bounds, which the solver needs: one shift, s - 24 = 13; a product of 32 bits in place, one bit below them for the rest;
-// r and d with their lowest 18 bits zero. acc, bias, zero point, clamp, exception and the even bit are in full.
+// Bounds, which the solver needs: one shift at a time, s - 24 = F_SHIFT; a product of 32 bits in place, one bit below them for the
+// rest; r and d with their lowest 18 bits zero. acc, bias, zero point, clamp, exception and the even bit are in full.
 wire        [5:0]  f_shift = params[`PRM_SHIFT];
 wire        [1:0]  f_exc   = params[`PRM_EXC_D];
 always @* begin
-    assume (low <= high && f_shift == 6'd13 && f_exc != 2'b10);
-    assume (product[18:1] == 18'd0 && product[62:51] == {12{product[50]}});
+    assume (low <= high && f_shift == `F_SHIFT && f_exc != 2'b10);
+    assume (product[`F_SHIFT+5:1] == 0 && product[62:`F_SHIFT+38] == {25-`F_SHIFT{product[`F_SHIFT+37]}});
     assume (params[81:64] == 18'd0 && params[145:128] == 18'd0);
 end
 

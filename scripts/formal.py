@@ -2,23 +2,25 @@
 
     .venv/bin/python scripts/formal.py [PROOF...] [--no-faults]
 
-Each proof puts formal/PROOF.vh at the end of a copy of its module, so that the properties see what is inside and rtl/
-stays free of them. Steps: `base` (every assertion holds for the first cycles), `induction` (from any state that
-satisfies them for some cycles, they hold in the next one: together, for ever), `cover` (what the properties speak of
-does happen). Then each of the proof's faults is put into the copy and must break an assertion within some cycles of the
-reset. Exit status 0 only when all is so.
+Each proof of formal/proofs.toml puts formal/MODULE.vh at the end of a copy of its module, so that the properties see
+what is inside and rtl/ stays free of them. Steps: `base` (every assertion holds for the first cycles), `induction`
+(from any state that satisfies them for some cycles, they hold in the next one: together, for ever), `cover` (what the
+properties speak of does happen). Then each of the proof's faults is put into the copy and must break an assertion
+within some cycles of the reset. Exit status 0 only when all is so.
 """
 
 from __future__ import annotations
 
 import argparse
 import re
+import resource
 import shutil
 import subprocess
 import sys
 import time
+import tomllib
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -42,12 +44,7 @@ class Fault:
 
 @dataclass(frozen=True)
 class Proof:
-    """A module rtl/<module>.v, the properties formal/<name>.vh, and how deep to look.
-
-    base, induction, cover, fault: cycles; base not below induction. others: further files that it is made of.
-    induction 0: the base step alone is the proof.
-    still: registers become wires (formal/still.v), so that one cycle is all there is.
-    """
+    """A table of formal/proofs.toml, which says what the fields are."""
 
     name: str
     module: str
@@ -57,80 +54,27 @@ class Proof:
     cover: int
     fault: int
     faults: tuple[Fault, ...]
-    others: tuple[str, ...] = field(default=())
+    others: tuple[str, ...] = ()
+    part: tuple[str, ...] = ()
     still: bool = False
+    folder: str = "rtl"
+
+    @property
+    def source(self) -> str:
+        """The module's file, within the checkout."""
+        return f"{self.folder}/{self.module}.v"
 
 
-PROOFS = (
-    Proof(
-        "stream_in",
-        "stream_in",
-        {"ROWS": 1, "ADDR": 4},
-        base=4,
-        induction=2,
-        cover=14,
-        fault=12,
-        faults=(
-            Fault("a beat is taken while a word waits", "&& !flush && !held)", "&& !flush)"),
-            Fault("the address stands still", "next_addr <= addr + 1'b1;", "next_addr <= addr;"),
-            Fault("a frame without TLAST counts", "full <= last && s_axis_tlast;", "full <= last;"),
-        ),
-    ),
-    Proof(
-        "stream_out",
-        "stream_out",
-        {"ROWS": 1, "ADDR": 4},
-        base=4,
-        induction=2,
-        cover=20,
-        fault=16,
-        faults=(
-            Fault("the FIFO is asked for one word too many", "&& !reserved[2];", "&& reserved != 3'd5;"),
-            Fault(
-                "a flush takes a beat back",
-                "if (flush) begin\n",
-                "if (flush) begin\n            m_axis_tvalid <= 1'b0;\n",
-            ),
-            Fault("a flushed frame stays open", "if (begun) closing <= 1'b1;", ""),
-        ),
-    ),
-    Proof(
-        "axil_regs",
-        "axil_regs",
-        {"ROWS": 4, "COLS": 4, "LANES": 4, "WGT_DEPTH": 512, "LAYERS": 16},
-        base=4,
-        induction=2,
-        cover=20,
-        fault=10,
-        faults=(
-            Fault("a response is overwritten", "aw_full && w_full && !s_axil_bvalid;", "aw_full && w_full;"),
-            Fault("a read is answered twice", "if (read) begin\n            ar_full <= 1'b0;", "if (read) begin\n"),
-            Fault("a refused write acts", "if (write && accept) begin", "if (write) begin"),
-            Fault("a read response does not wait", "if (s_axil_rready) s_axil_rvalid", "s_axil_rvalid"),
-        ),
-    ),
-    Proof(
-        "requant_lane",
-        "requant_lane",
-        {},
-        base=1,
-        induction=0,
-        cover=1,
-        fault=1,
-        faults=(
-            Fault("an exact tie counts as one above", "& ~ragged_8));", "));"),
-            Fault(
-                "the offset of negative values is left out",
-                "value[31] ? offset_wide + offset_negative :",
-                "value[31] ? offset_wide :",
-            ),
-            Fault("the exception has the wrong sign", "{{7{exception_8[1]}}, exception_8}", "{7'd0, exception_8}"),
-            Fault("a sum saturates too late", "(sum[36:33] == {4{sum[33]}})", "(sum[36:34] == {3{sum[34]}})"),
-        ),
-        others=("rtl/delay.v", "formal/any_product.v"),
-        still=True,
-    ),
-)
+def proofs() -> tuple[Proof, ...]:
+    """Those of formal/proofs.toml, in its order."""
+    found = []
+    for name, table in tomllib.loads((ROOT / "formal" / "proofs.toml").read_text()).items():
+        table["faults"] = tuple(Fault(*fault) for fault in table["faults"])
+        found.append(Proof(**{"name": name, "module": name} | table))
+    return tuple(found)
+
+
+PROOFS = proofs()
 
 
 def tool(name: str) -> str:
@@ -150,15 +94,15 @@ def call(command: list[str], log: Path, within: Path = ROOT) -> str:
 
 def with_properties(proof: Proof, fault: Fault | None) -> str:
     """The module's text with the fault, and the properties before its end. Raises FormalError."""
-    text = (ROOT / "rtl" / f"{proof.module}.v").read_text()
+    text = (ROOT / proof.source).read_text()
     if fault:
         if text.count(fault.old) != 1:
             raise FormalError(
-                f"{proof.name}: rtl/{proof.module}.v holds {fault.old!r} {text.count(fault.old)} times, not once"
+                f"{proof.name}: {proof.source} holds {fault.old!r} {text.count(fault.old)} times, not once"
             )
         text = text.replace(fault.old, fault.new)
     place = text.rindex("endmodule")
-    return f'{text[:place]}`include "{proof.name}.vh"\n\n{text[place:]}'
+    return f'{text[:place]}`include "{proof.module}.vh"\n\n{text[place:]}'
 
 
 def model(proof: Proof, fault: Fault | None, folder: Path) -> Path:
@@ -170,7 +114,8 @@ def model(proof: Proof, fault: Fault | None, folder: Path) -> Path:
     inside = folder.relative_to(ROOT)
     files = [f"{inside}/{source.name}", *proof.others]
     sets = "".join(f" -set {name} {value}" for name, value in proof.parameters.items())
-    steps = [f"read_verilog -formal -Irtl -Iformal {' '.join(files)}"]
+    macros = "".join(f" -D{macro}" for macro in proof.part)
+    steps = [f"read_verilog -formal{macros} -Irtl -Iformal {' '.join(files)}"]
     if sets:
         steps.append(f"chparam{sets} {proof.module}")
     steps += [
@@ -216,29 +161,52 @@ def check(step: str, depth: int, smt: Path) -> bool:
     return PASSED in said and "PREUNSAT" not in said
 
 
+def spent() -> float:
+    """Seconds of processor time that the tools took so far: a busy machine makes no difference."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
 def run(proof: Proof, faults: bool) -> Iterator[tuple[str, bool, float]]:
-    """Name, success and seconds of every step."""
+    """Name, success and seconds of processor time of every step."""
     smt = model(proof, None, WORK / proof.name)
     for step, depth in (("base", proof.base), ("induction", proof.induction), ("cover", proof.cover)):
         if not depth:
             continue
-        began = time.monotonic()
+        began = spent()
         passed = check(step, depth, smt)
-        yield f"{step}, {depth} cycles", passed, time.monotonic() - began
+        yield f"{step}, {depth} cycles", passed, spent() - began
     for number, fault in enumerate(proof.faults if faults else ()):
-        began = time.monotonic()
+        began = spent()
         smt = model(proof, fault, WORK / f"{proof.name}_fault{number}")
         caught = not check("base", proof.fault, smt)
-        yield f"fault caught: {fault.what}", caught, time.monotonic() - began
+        yield f"fault caught: {fault.what}", caught, spent() - began
 
 
 def assertions(proof: Proof) -> tuple[int, int]:
-    """Assertions and covers in a proof's file."""
-    text = (ROOT / "formal" / f"{proof.name}.vh").read_text()
-    for name in re.findall(r'^`include "(.+)"', text, re.MULTILINE):
-        text += (ROOT / "formal" / name).read_text()
-    text = re.sub(r"//.*", "", text)
+    """Assertions and covers in a proof's part of its file."""
+    text = "\n".join(chosen(f"{proof.module}.vh", dict.fromkeys(proof.part, "")))
     return len(re.findall(r"\bassert \(", text)), len(re.findall(r"\bcover \(", text))
+
+
+def chosen(name: str, macros: dict[str, str]) -> Iterator[str]:
+    """The lines of formal/<name> that the macros leave, without comments; `define of a word takes part."""
+    keep = [True]
+    for line in (ROOT / "formal" / name).read_text().splitlines():
+        line = re.sub(r"//.*", "", line)
+        for macro, text in macros.items():
+            line = line.replace(f"`{macro} ", f"{text} ")
+        match line.split(maxsplit=2):
+            case ["`ifdef" | "`ifndef" as directive, macro]:
+                keep.append(keep[-1] and (macro in macros) == (directive == "`ifdef"))
+            case ["`else"]:
+                keep[-1] = keep[-2] and not keep[-1]
+            case ["`endif"]:
+                keep.pop()
+            case ["`define", macro, text] if keep[-1]:
+                macros[macro] = text
+            case _ if keep[-1]:
+                yield line
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -258,7 +226,7 @@ def main(argv: list[str] | None = None) -> int:
                 continue
             asserts, covers = assertions(proof)
             sizes = ", ".join(f"{name}={value}" for name, value in proof.parameters.items())
-            print(f"{proof.name}: rtl/{proof.module}.v {sizes}; {asserts} assertions, {covers} covers", flush=True)
+            print(f"{proof.name}: {proof.source} {sizes}; {asserts} assertions, {covers} covers", flush=True)
             for step, passed, seconds in run(proof, not args.no_faults):
                 good &= passed
                 print(f"  {'pass' if passed else 'FAIL'}  {seconds:6.1f} s  {step}", flush=True)

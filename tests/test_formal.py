@@ -12,9 +12,9 @@ from scripts import formal
 @pytest.mark.parametrize("proof", formal.PROOFS, ids=lambda proof: proof.name)
 def test_proof_fits_its_module(proof: formal.Proof) -> None:
     """Every fault is a text of the module, once; the properties are added to the module and rtl/ has none."""
-    module = (formal.ROOT / "rtl" / f"{proof.module}.v").read_text()
+    module = (formal.ROOT / proof.source).read_text()
     plain = formal.with_properties(proof, None)
-    assert plain.replace(f'`include "{proof.name}.vh"\n\n', "") == module
+    assert plain.replace(f'`include "{proof.module}.vh"\n\n', "") == module
     assert "assert" not in module and "$any" not in module
     for fault in proof.faults:
         assert formal.with_properties(proof, fault) != plain
