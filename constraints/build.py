@@ -32,19 +32,20 @@ from rich.table import Table
 from constraints.boards import BOARDS, Board, clocks_per_bit, find_board
 from constraints.ecp5_flow import Ecp5
 from constraints.flow import ROOT, Figure, Flow, Memory, Stages, Timing, relative
+from constraints.gowin_flow import Gowin
 from pyexport.errors import IntactError
 from pyexport.export import Parser, add_arguments, write_files
 from pyexport.hwconfig import HwConfig, parse_array
 from pyexport.windows import BANKS
 
-FLOWS: dict[str, Flow] = {"ecp5": Ecp5()}
+FLOWS: dict[str, Flow] = {"ecp5": Ecp5(), "gowin": Gowin()}
 IMAGES = {"PRG_FILE": "program.mem", "WGT_FILE": "weights.mem", "PRM_FILE": "params.mem", "TAB_FILE": "tables.mem"}
 BLOCK_WORDS = 512  # words of 32 bits in one block RAM: fewer layer counters would save nothing
 UART_PAYLOAD = 512  # PAYLOAD of rtl/uart_host.v
 
 
 def export_options(options: argparse.Namespace, board: Board) -> list[str]:
-    """The exporter's options from --array, --match and --export-args; the board's array where nothing says another."""
+    """The exporter's options from --array, --match and --export-args; the board's array and lanes where nothing says others."""
     given = ["--array", options.array] if options.array else []
     given += ["--match", options.match] if options.match else []
     try:
@@ -56,7 +57,10 @@ def export_options(options: argparse.Namespace, board: Board) -> list[str]:
     found = parser.parse_args(given)
     if found.array:
         parse_array(found.array)
-    return given if found.array or found.config else [*given, "--array", board.array]
+    if found.config:
+        return given
+    given += [] if found.array else ["--array", board.array]
+    return given if found.lanes is not None or board.lanes is None else [*given, "--lanes", str(board.lanes)]
 
 
 def export(stages: Stages, model: Path, more: list[str], folder: Path) -> HwConfig:
@@ -113,10 +117,14 @@ def show(console: Console, board: Board, hardware: HwConfig, used: list[Figure],
     for figure in used:
         share = f"{100 * figure.used / figure.available:.0f} %"
         table.add_row(figure.name, str(figure.used), str(figure.available), share)
-    table.add_row(
-        "fmax, MHz", f"{clock.fmax:.1f}", f"{clock.target:.1f}", "met" if clock.fmax >= clock.target else "MISSED"
-    )
+    if clock.derating < 1:
+        table.add_row("fmax, MHz", f"{clock.fmax:.1f}", "", "")
+    name = f"{100 * clock.derating:.0f} % of it" if clock.derating < 1 else "fmax, MHz"
+    met = "met" if clock.usable >= clock.target else "MISSED"
+    table.add_row(name, f"{clock.usable:.1f}", f"{clock.target:.1f}", met)
     console.print(table)
+    if clock.note:
+        console.print(f"warning: {clock.note}", style="yellow", highlight=False, soft_wrap=True)
     console.print(f"slowest path: {clock.path}", highlight=False, soft_wrap=True)
 
 
@@ -152,9 +160,9 @@ def build(console: Console, options: argparse.Namespace) -> Path:
     flow.check_netlist(netlist, memories(hardware), flow.multipliers(hardware))
     used, clock, placed = flow.place_and_route(stages, board, netlist, options.seed)
     show(console, board, hardware, used, clock)
-    if clock.fmax < clock.target and not options.allow_timing_fail:
+    if clock.usable < clock.target and not options.allow_timing_fail:
         raise IntactError(
-            f"timing: {clock.fmax:.1f} MHz where {clock.target:.1f} are wanted; take another --seed, a lower --clock, "
+            f"timing: {clock.usable:.1f} MHz where {clock.target:.1f} are wanted; take another --seed, a lower --clock, "
             "or --allow-timing-fail"
         )
     bitstream = flow.pack(stages, board, placed)
@@ -163,7 +171,7 @@ def build(console: Console, options: argparse.Namespace) -> Path:
             {
                 "board": board.name, "model": str(options.model), "array": hardware.array,
                 "baud": options.baud or board.baud,
-                "clock_mhz": clock_mhz, "fmax_mhz": clock.fmax, "path": clock.path, "seed": options.seed,
+                "clock_mhz": clock_mhz, "fmax_mhz": clock.fmax, "derating": clock.derating, "path": clock.path, "seed": options.seed,
                 "used": {figure.name: figure.used for figure in used},
             },
             indent=2,

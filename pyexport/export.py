@@ -80,6 +80,7 @@ def export(
     arch: str | None = None,
     quantizers: str | None = None,
     allow_overflow: bool = False,
+    most_lanes: int = 64,
 ) -> Exported:
     """Works out the integers of `model` (a path); writes nothing.
 
@@ -88,9 +89,9 @@ def export(
     say its own. overlap: the next input frame may come in during a run. relu, arch: of a state_dict, the layers that a
     ReLU follows, or the user's class as FILE.py:Class. quantizers: a JSON file with the widths that a tfmot model's
     file does not hold (readers.Options). allow_overflow: sums that can leave int32 wrap modulo 2^32 instead of being
-    refused. Raises IntactError.
+    refused. most_lanes: requantise lanes at most. Raises IntactError.
     """
-    hardware = config or hwconfig.for_array(*hwconfig.parse_array(array))
+    hardware = config or hwconfig.for_array(*hwconfig.parse_array(array), most_lanes=most_lanes)
     said: dict[str, Any] = {"relu": relu, "arch": architecture.trace(arch) if arch else None}
     said["quantizers"] = load_quantizers(quantizers) if quantizers else None
     try:
@@ -233,6 +234,9 @@ def refused(error: IntactError | OSError) -> int:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options that decide what is exported; the simulation's command takes them too."""
     parser.add_argument("--array", default=None, metavar="RxC", help="input lanes x output lanes (default 8x8)")
+    parser.add_argument(
+        "--lanes", type=int, metavar="N", help="requantise lanes at most (default: as many as divide rows and columns)"
+    )
     parser.add_argument("--match", choices=sorted(LAYERS), help="the runtime whose bits to give (default: the model's)")
     parser.add_argument(
         "--input-shape", type=parse_shape, metavar="N,N", help="input without batch, if the file has none"
@@ -265,6 +269,8 @@ def from_arguments(args: argparse.Namespace, model: str, shape: tuple[int, ...] 
     """`export` with the options of `add_arguments`. shape: the input's, where a file of inputs tells it."""
     if args.config and args.array:
         raise IntactError("--config says the array: leave out --array")
+    if args.config and args.lanes is not None:
+        raise IntactError("--config says the lanes: leave out --lanes")
     config = load_config(args.config) if args.config else None
     array = "8x8" if args.array is None else args.array
     return export(
@@ -280,6 +286,7 @@ def from_arguments(args: argparse.Namespace, model: str, shape: tuple[int, ...] 
         args.arch,
         args.quantizers,
         args.allow_overflow,
+        64 if args.lanes is None else args.lanes,
     )
 
 

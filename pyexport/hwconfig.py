@@ -133,8 +133,12 @@ def parse_array(text: str) -> tuple[int, int]:
     return int(match[1]), int(match[2])
 
 
-def for_array(rows: int, cols: int, **depths: int) -> HwConfig:
-    """The configuration of an array with as many requantise lanes as a drain beat can write."""
+def for_array(rows: int, cols: int, most_lanes: int = 64, **depths: int) -> HwConfig:
+    """The configuration of an array with as many requantise lanes as a drain beat can write, `most_lanes` at most."""
     if rows < 1 or cols < 1:
         raise IntactError(f"array {rows}x{cols}: rows and columns must be at least 1")
-    return HwConfig(rows=rows, cols=cols, lanes=math.gcd(rows, cols), **depths)
+    if most_lanes < 1:
+        raise IntactError(f"lanes: at least 1, not {most_lanes}")
+    shared = math.gcd(rows, cols)
+    lanes = max(n for n in range(1, min(shared, most_lanes) + 1) if shared % n == 0)
+    return HwConfig(rows=rows, cols=cols, lanes=lanes, **depths)

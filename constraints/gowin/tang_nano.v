@@ -1,0 +1,117 @@
+// SPDX-License-Identifier: Apache-2.0
+// What the tops of the Sipeed Tang Nano boards share: PLL, reset, serial port and LEDs around uart_system.
+// LEDs, from 0: heartbeat, bytes in either direction, running, done, error, reset or PLL not locked.
+// Reset: the PLL's lock, the button, or the host's RESET.
+
+`resetall
+`default_nettype none
+
+module tang_nano #(
+    // PLL: clk = 27 MHz * PLL_MULTIPLY / PLL_DIVIDE; its oscillator runs PLL_POST times as fast
+    parameter PLL_MULTIPLY = 1,
+    parameter PLL_DIVIDE = 1,
+    parameter PLL_POST = 32,
+    // clocks of one bit on the serial line
+    parameter CLOCKS_PER_BIT = 234,
+    // a frame that pauses, or a stream that stalls, for 2**TIMER clocks is given up
+    parameter TIMER = 22,
+    // those of intact_core
+    parameter ROWS = 4,
+    parameter COLS = 4,
+    parameter LANES = 1,
+    parameter ACT_DEPTH = 1024,
+    parameter WGT_DEPTH = 1024,
+    parameter PRM_DEPTH = 512,
+    parameter PRG_DEPTH = 512,
+    parameter LAYERS = 512,
+    parameter TABLES = 0,
+    parameter WGT_FILE = "",
+    parameter PRM_FILE = "",
+    parameter PRG_FILE = "",
+    parameter TAB_FILE = ""
+) (
+    input  wire       clk_27mhz,
+    // serial line, as the FPGA sees it
+    input  wire       rxd,
+    output wire       txd,
+    // high when pressed
+    input  wire       button,
+    // high when lit
+    output wire [5:0] led
+);
+
+    wire clk;
+    wire locked;
+
+    // outputs that nothing uses
+    wire [2:0] other;
+
+    rPLL #(
+        .FCLKIN("27"),
+        .IDIV_SEL(PLL_DIVIDE - 1),
+        .FBDIV_SEL(PLL_MULTIPLY - 1),
+        .ODIV_SEL(PLL_POST),
+        .CLKFB_SEL("internal")
+    ) pll (
+        .CLKIN(clk_27mhz),
+        .CLKFB(1'b0),
+        .CLKOUT(clk),
+        .CLKOUTP(other[0]),
+        .CLKOUTD(other[1]),
+        .CLKOUTD3(other[2]),
+        .LOCK(locked),
+        .RESET(1'b0),
+        .RESET_P(1'b0),
+        .FBDSEL(6'd0),
+        .IDSEL(6'd0),
+        .ODSEL(6'd0),
+        .DUTYDA(4'd0),
+        .PSDA(4'd0),
+        .FDLY(4'd0)
+    );
+
+    // asserted at once, released 256 clocks after its cause is gone
+    reg [1:0] steady;
+    reg [8:0] released;
+    wire      rst = !released[8];
+
+    initial released = 9'd0;
+
+    always @(posedge clk) begin
+        steady <= {steady[0], locked && !button};
+        if (!steady[1]) released <= 9'd0;
+        else if (rst) released <= released + 1'b1;
+    end
+
+    wire       irq;
+    wire [3:0] status;
+    wire       _unused = &{1'b0, irq, status[0], other};
+
+    uart_system #(
+        .CLOCKS_PER_BIT(CLOCKS_PER_BIT), .TIMER(TIMER), .ROWS(ROWS), .COLS(COLS), .LANES(LANES), .ACT_DEPTH(ACT_DEPTH),
+        .WGT_DEPTH(WGT_DEPTH), .PRM_DEPTH(PRM_DEPTH), .PRG_DEPTH(PRG_DEPTH), .LAYERS(LAYERS), .WGT_FILE(WGT_FILE),
+        .PRM_FILE(PRM_FILE), .PRG_FILE(PRG_FILE),
+        .TABLES(TABLES), .TAB_FILE(TAB_FILE)
+    ) system (
+        .clk(clk),
+        .rst(rst),
+        .rxd(rxd),
+        .txd(txd),
+        .irq(irq),
+        .status(status)
+    );
+
+    reg [23:0] heartbeat;
+    reg [5:0]  lights;
+
+    assign led = lights;
+
+    always @(posedge clk) begin
+        heartbeat <= heartbeat + 1'b1;
+        lights <= {rst | !locked, status[3:1], !txd | !rxd, heartbeat[23]};
+        if (rst) heartbeat <= 24'd0;
+    end
+
+endmodule
+
+`resetall
