@@ -45,7 +45,7 @@ UART_PAYLOAD = 512  # PAYLOAD of rtl/uart_host.v
 
 
 def export_options(options: argparse.Namespace, board: Board) -> list[str]:
-    """The exporter's options from --array, --match and --export-args; the board's array and lanes where nothing says others."""
+    """The exporter's options from --array, --match and --export-args; the board's array and lanes if nothing says others."""
     given = ["--array", options.array] if options.array else []
     given += ["--match", options.match] if options.match else []
     try:
@@ -162,8 +162,8 @@ def build(console: Console, options: argparse.Namespace) -> Path:
     show(console, board, hardware, used, clock)
     if clock.usable < clock.target and not options.allow_timing_fail:
         raise IntactError(
-            f"timing: {clock.usable:.1f} MHz where {clock.target:.1f} are wanted; take another --seed, a lower --clock, "
-            "or --allow-timing-fail"
+            f"timing: {clock.usable:.1f} MHz where {clock.target:.1f} are wanted; take another --seed, a lower "
+            "--clock, or --allow-timing-fail"
         )
     bitstream = flow.pack(stages, board, placed)
     (folder / "result.json").write_text(
@@ -171,7 +171,8 @@ def build(console: Console, options: argparse.Namespace) -> Path:
             {
                 "board": board.name, "model": str(options.model), "array": hardware.array,
                 "baud": options.baud or board.baud,
-                "clock_mhz": clock_mhz, "fmax_mhz": clock.fmax, "derating": clock.derating, "path": clock.path, "seed": options.seed,
+                "clock_mhz": clock_mhz, "fmax_mhz": clock.fmax, "derating": clock.derating,
+                "path": clock.path, "seed": options.seed,
                 "used": {figure.name: figure.used for figure in used},
             },
             indent=2,
