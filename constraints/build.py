@@ -45,7 +45,7 @@ UART_PAYLOAD = 512  # PAYLOAD of rtl/uart_host.v
 
 
 def export_options(options: argparse.Namespace, board: Board) -> list[str]:
-    """The exporter's options from --array, --match and --export-args; the board's array and lanes if nothing says others."""
+    """The exporter's options from --array, --match, --export-args, and the board's where they say nothing."""
     given = ["--array", options.array] if options.array else []
     given += ["--match", options.match] if options.match else []
     try:

@@ -1,7 +1,7 @@
 """Gowin GW1N and GW2A: yosys, nextpnr's Himbächel and gowin_pack, and what their results are checked for.
 
-nextpnr 0.11 knows no timing of the multipliers here: paths that begin or end in one are not in its fmax. So the clock that
-a build asks for must leave a margin: fmax times DERATING must reach it.
+nextpnr 0.11 knows no timing of the multipliers here: paths that begin or end in one are not in its fmax. So the clock
+that a build asks for must leave a margin: fmax times DERATING must reach it.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ NOTE = "nextpnr has no timing of the multipliers here: the clock asked for must 
 class Die:
     """What the tools call a device's die.
 
-    synthesis: yosys' family.  vco: MHz of the PLL's oscillator, lowest and highest, as apycula's gowin_pll has them from
-    data sheets DS117 (GW1NR, grade C6/I5) and DS226 (GW2AR, C8/I7).
+    synthesis: yosys' family.  vco: MHz of the PLL's oscillator, lowest and highest, as apycula's gowin_pll has them
+    from data sheets DS117 (GW1NR, grade C6/I5) and DS226 (GW2AR, C8/I7).
     """
 
     name: str
