@@ -169,16 +169,14 @@ def clock_of(netlist: Path, board: Board) -> float:
 
 
 def figures(report: Mapping[str, Any]) -> list[Figure]:
-    """The table's lines from nextpnr's report; an ALU is a carry bit and takes the place of a LUT."""
+    """The table's lines from nextpnr's report, which counts a LUT for a carry bit, four for a cell of LUT RAM."""
     use = report["utilization"]
-    used = {kind: line["used"] for kind, line in use.items()}
-    # a cell of LUT RAM takes the places of four LUTs
-    luts = used["LUT4"] + used["ALU"] + 4 * used.get("RAM16SDP4", 0)
+    nines = sum(use[kind]["used"] * size for kind, size in MULTIPLIERS.items())
     return [
-        Figure("LUT4 and ALU", luts, use["LUT4"]["available"]),
-        Figure("FF", used["DFF"], use["DFF"]["available"]),
-        Figure("9x9 multipliers", used["MULT9X9"] + 2 * used["MULT18X18"], use["MULT9X9"]["available"]),
-        Figure("block RAM", used["BSRAM"], use["BSRAM"]["available"]),
+        Figure("LUT4", use["LUT4"]["used"], use["LUT4"]["available"]),
+        Figure("FF", use["DFF"]["used"], use["DFF"]["available"]),
+        Figure("9x9 multipliers", nines, use["MULT9X9"]["available"]),
+        Figure("block RAM", use["BSRAM"]["used"], use["BSRAM"]["available"]),
     ]
 
 

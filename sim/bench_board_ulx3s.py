@@ -26,7 +26,7 @@ FRAMES = [bytes.fromhex(text) for text in JOB["frames"]]
 EXPECTED = [bytes.fromhex(text) for text in JOB["expected"]]
 VALID = bytes.fromhex(JOB["valid"])
 CLOCK_NS = 20
-# rxd, txd: as the FPGA sees them.  pressed: the button's level.  lit: an LED's.  error, reset: LEDs.  high: always driven so
+# rxd, txd: as the FPGA sees them.  pressed: the button's level.  lit: an LED's.  error, reset: LEDs.  high: always so
 PINS: dict[str, Any] = JOB.get("pins") or {
     "clock": "clk_25mhz", "rxd": "ftdi_txd", "txd": "ftdi_rxd", "button": "btn_fire1", "pressed": 1,
     "leds": "led", "lit": 1, "error": 6, "reset": 7, "high": ["wifi_gpio0"],

@@ -20,7 +20,8 @@ GOWIN = ROOT / "constraints" / "gowin"
 MODELS = [ROOT / "sim" / "models" / f"{name}.v" for name in ("MULT9X9", "MULT18X18", "rPLL")]
 NAMES = ("tangnano9k", "tangnano20k")
 PINS: dict[str, Any] = {
-    "clock": "clk_27mhz", "rxd": "uart_rxd", "txd": "uart_txd", "leds": "led_n", "lit": 0, "error": 4, "reset": 5, "high": []
+    "clock": "clk_27mhz", "rxd": "uart_rxd", "txd": "uart_txd",
+    "leds": "led_n", "lit": 0, "error": 4, "reset": 5, "high": [],
 }  # fmt: skip
 BUTTONS = {"tangnano9k": {"button": "button_n", "pressed": 0}, "tangnano20k": {"button": "button", "pressed": 1}}
 
