@@ -20,16 +20,15 @@ GOWIN = ROOT / "constraints" / "gowin"
 MODELS = [ROOT / "sim" / "models" / f"{name}.v" for name in ("MULT9X9", "MULT18X18", "rPLL")]
 NAMES = ("tangnano9k", "tangnano20k")
 PINS: dict[str, Any] = {
-    "clock": "clk_27mhz", "rxd": "uart_rxd", "txd": "uart_txd",
+    "clock": "clk_27mhz", "rxd": "uart_rxd", "txd": "uart_txd", "button": "button",
     "leds": "led_n", "lit": 0, "error": 4, "reset": 5, "high": [],
 }  # fmt: skip
-BUTTONS = {"tangnano9k": {"button": "button_n", "pressed": 0}, "tangnano20k": {"button": "button", "pressed": 1}}
+PRESSED = {"tangnano9k": 0, "tangnano20k": 1}  # the top works with either
 
 
 @pytest.mark.parametrize("sim", SIMULATORS)
-@pytest.mark.parametrize("name", NAMES)
-def test_lint(name: str, sim: str) -> None:
-    lint(sim, "top", [*build.sources(BOARDS[name]), *MODELS], {})
+def test_lint(sim: str) -> None:
+    lint(sim, "top", [*build.sources(BOARDS["tangnano9k"]), *MODELS], {})
 
 
 @pytest.mark.parametrize(("cell", "model"), [("mul8", "MULT9X9"), ("mul18", "MULT18X18")])
@@ -63,7 +62,7 @@ def test_digits_through_the_pins(name: str) -> None:
         "wgt_bits": hardware.wgt_bits,
         "prm_bits": hardware.prm_bits,
         "cycles": sum(exported.cycles),
-        "pins": PINS | BUTTONS[name],
+        "pins": PINS | {"pressed": PRESSED[name]},
     }
     (folder / "job.json").write_text(json.dumps(job))
     parameters: dict[str, int | str] = {"CLOCKS_PER_BIT": 4, "TIMER": 14, **hardware.verilog_parameters()}

@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-// What the tops of the Sipeed Tang Nano boards share: PLL, reset, serial port and LEDs around uart_system.
-// LEDs, from 0: heartbeat, bytes in either direction, running, done, error, reset or PLL not locked.
-// Reset: the PLL's lock, the button, or the host's RESET.
+// Sipeed Tang Nano 9K (Gowin GW1NR-9) and 20K (GW2AR-18): PLL, reset, serial port and LEDs around uart_system.
+// LEDs, from 0: heartbeat, bytes in either direction, running, done, error, reset or PLL not locked. A low level lights them.
+// Reset: the PLL's lock, the button, or the host's RESET. The button's level at power-up is taken for the released one,
+// because the two boards differ in it.
 
 `resetall
 `default_nettype none
 
-module tang_nano #(
+module top #(
     // PLL: clk = 27 MHz * PLL_MULTIPLY / PLL_DIVIDE; its oscillator runs PLL_POST times as fast
     parameter PLL_MULTIPLY = 1,
     parameter PLL_DIVIDE = 1,
@@ -31,13 +32,11 @@ module tang_nano #(
     parameter TAB_FILE = ""
 ) (
     input  wire       clk_27mhz,
-    // serial line, as the FPGA sees it
-    input  wire       rxd,
-    output wire       txd,
-    // high when pressed
+    // to and from the board's USB serial chip, as the FPGA sees it
+    input  wire       uart_rxd,
+    output wire       uart_txd,
     input  wire       button,
-    // high when lit
-    output wire [5:0] led
+    output wire [5:0] led_n
 );
 
     wire clk;
@@ -75,10 +74,23 @@ module tang_nano #(
     reg [8:0] released;
     wire      rst = !released[8];
 
-    initial released = 9'd0;
+    reg [1:0] level;     // the button's
+    reg       idle;      // its level when released
+    reg       learnt;    // idle is known
+    wire      pressed = learnt && level[1] != idle;
+
+    initial begin
+        released = 9'd0;
+        learnt = 1'b0;
+    end
 
     always @(posedge clk) begin
-        steady <= {steady[0], locked && !button};
+        level <= {level[0], button};
+        if (released[7] && !learnt) begin
+            idle   <= level[1];
+            learnt <= 1'b1;
+        end
+        steady <= {steady[0], locked && !pressed};
         if (!steady[1]) released <= 9'd0;
         else if (rst) released <= released + 1'b1;
     end
@@ -95,8 +107,8 @@ module tang_nano #(
     ) system (
         .clk(clk),
         .rst(rst),
-        .rxd(rxd),
-        .txd(txd),
+        .rxd(uart_rxd),
+        .txd(uart_txd),
         .irq(irq),
         .status(status)
     );
@@ -104,11 +116,11 @@ module tang_nano #(
     reg [23:0] heartbeat;
     reg [5:0]  lights;
 
-    assign led = lights;
+    assign led_n = ~lights;
 
     always @(posedge clk) begin
         heartbeat <= heartbeat + 1'b1;
-        lights <= {rst | !locked, status[3:1], !txd | !rxd, heartbeat[23]};
+        lights <= {rst | !locked, status[3:1], !uart_txd | !uart_rxd, heartbeat[23]};
         if (rst) heartbeat <= 24'd0;
     end
 
