@@ -30,8 +30,8 @@ class Ecp5(Flow):
         return pll.clock, {"PLL_MULTIPLY": pll.multiply, "PLL_DIVIDE": pll.divide, "PLL_POST": pll.post}
 
     def multipliers(self, hardware: HwConfig) -> int:
-        """One for each int8 product, four for the 32 x 31 bits of each requantise lane."""
-        return hardware.multipliers + 4 * hardware.lanes
+        """One for each int8 product or each two, four for the 32 x 31 bits of each requantise lane."""
+        return hardware.multiplier_blocks + 4 * hardware.lanes
 
     def block_rams(self, memory: Memory) -> int:
         return -(-memory.bits // BLOCK_RAM_BITS)

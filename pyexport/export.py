@@ -81,6 +81,7 @@ def export(
     quantizers: str | None = None,
     allow_overflow: bool = False,
     most_lanes: int = 64,
+    packed: bool = False,
 ) -> Exported:
     """Works out the integers of `model` (a path); writes nothing.
 
@@ -89,9 +90,10 @@ def export(
     say its own. overlap: the next input frame may come in during a run. relu, arch: of a state_dict, the layers that a
     ReLU follows, or the user's class as FILE.py:Class. quantizers: a JSON file with the widths that a tfmot model's
     file does not hold (readers.Options). allow_overflow: sums that can leave int32 wrap modulo 2^32 instead of being
-    refused. most_lanes: requantise lanes at most. Raises IntactError.
+    refused. most_lanes: requantise lanes at most. packed: two products a multiplier
+    block. Raises IntactError.
     """
-    hardware = config or hwconfig.for_array(*hwconfig.parse_array(array), most_lanes=most_lanes)
+    hardware = config or hwconfig.for_array(*hwconfig.parse_array(array), most_lanes, packed)
     said: dict[str, Any] = {"relu": relu, "arch": architecture.trace(arch) if arch else None}
     said["quantizers"] = load_quantizers(quantizers) if quantizers else None
     try:
@@ -237,6 +239,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--lanes", type=int, metavar="N", help="requantise lanes at most (default: as many as divide rows and columns)"
     )
+    parser.add_argument(
+        "--packed", action="store_true", help="two products a multiplier block: half the array's blocks, no 3x3 window"
+    )
     parser.add_argument("--match", choices=sorted(LAYERS), help="the runtime whose bits to give (default: the model's)")
     parser.add_argument(
         "--input-shape", type=parse_shape, metavar="N,N", help="input without batch, if the file has none"
@@ -271,6 +276,8 @@ def from_arguments(args: argparse.Namespace, model: str, shape: tuple[int, ...] 
         raise IntactError("--config says the array: leave out --array")
     if args.config and args.lanes is not None:
         raise IntactError("--config says the lanes: leave out --lanes")
+    if args.config and args.packed:
+        raise IntactError("--config says whether products are packed: leave out --packed")
     config = load_config(args.config) if args.config else None
     array = "8x8" if args.array is None else args.array
     return export(
@@ -287,6 +294,7 @@ def from_arguments(args: argparse.Namespace, model: str, shape: tuple[int, ...] 
         args.quantizers,
         args.allow_overflow,
         64 if args.lanes is None else args.lanes,
+        args.packed,
     )
 
 

@@ -35,6 +35,8 @@ module intact_core #(
     parameter LAYERS = 256,
     // tables of 256 codes, 0 to 255; with 0 there is no hardware for them
     parameter TABLES = 0,
+    // 1: two columns of the array share multiplier blocks; there is no window then
+    parameter PACKED = 0,
     // memory images at power-up, or ""
     parameter WGT_FILE = "",
     parameter PRM_FILE = "",
@@ -102,7 +104,7 @@ module intact_core #(
     localparam TAB_ADDR   = (TABLES > 1) ? 8 + $clog2(TABLES) : 8;
     localparam GROUPS     = ROWS / LANES;
     // the 3x3 window: nine taps in two words of weights, a drain beat a tile
-    localparam WINDOW     = (ROWS == COLS && ROWS == LANES && ROWS >= 8) ? 1 : 0;
+    localparam WINDOW     = (ROWS == COLS && ROWS == LANES && ROWS >= 8 && PACKED == 0) ? 1 : 0;
     localparam PORTS      = WINDOW ? 3 : 1;
     localparam WGT_SLICES = (8 * ROWS * COLS + 31) / 32;
     localparam PRM_SLICES = 5 * LANES;
@@ -186,6 +188,7 @@ module intact_core #(
     // ---- sequencer and its memories ----
     wire [64*`INTACT_HEADER_WORDS-1:0]     header;
     wire [64*`INTACT_DESCRIPTOR_WORDS-1:0] descriptor;
+    wire [`INTACT_DESCRIPTOR_WORDS-1:0]    lands;
     wire [PRG_ADDR-1:0]   prg_addr;
     wire [63:0]           prg_data;
     wire                  accept_frame;
@@ -231,6 +234,7 @@ module intact_core #(
         .prg_data        (prg_data),
         .header          (header),
         .descriptor      (descriptor),
+        .lands           (lands),
         .flush           (flush),
         .loops_load      (loops_load),
         .loops_primed    (loops_primed),
@@ -352,6 +356,8 @@ module intact_core #(
         .clk        (clk),
         .rst        (rst | flush),
         .loops      (descriptor[64*`INTACT_LOOP_WORDS-1:0]),
+        .lands      (lands[`INTACT_LOOP_WORDS-1:0]),
+        .landing    (prg_data),
         .load       (loops_load & ~is_window),
         .go         (go),
         .primed     (dense_primed),
@@ -477,7 +483,8 @@ module intact_core #(
     end
 
     ram #(
-        .WIDTH(32 * WGT_SLICES), .SLICE(32), .DEPTH(WGT_DEPTH), .ADDR(WGT_ADDR), .INIT_FILE(WGT_FILE)
+        .WIDTH(32 * WGT_SLICES), .SLICE(32), .DEPTH(WGT_DEPTH), .ADDR(WGT_ADDR), .INIT_FILE(WGT_FILE),
+        .EXCLUSIVE(1)
     ) weight_memory (
         .clk          (clk),
         .write_enable (wgt_slice),
@@ -529,7 +536,7 @@ module intact_core #(
 
     wire [32*COLS-1:0] results;
 
-    mac_array #(.ROWS(ROWS), .COLS(COLS)) array (
+    mac_array #(.ROWS(ROWS), .COLS(COLS), .PACKED(PACKED)) array (
         .clk          (clk),
         .x            (x),
         .w            (wgt_data[8*ROWS*COLS-1:0]),
