@@ -20,13 +20,13 @@ module top #(
     parameter ROWS = 4,
     parameter COLS = 4,
     parameter LANES = 1,
-    parameter PACKED = 0,
     parameter ACT_DEPTH = 1024,
     parameter WGT_DEPTH = 1024,
     parameter PRM_DEPTH = 512,
     parameter PRG_DEPTH = 512,
     parameter LAYERS = 512,
     parameter TABLES = 0,
+    parameter PACKED = 0,
     parameter WGT_FILE = "",
     parameter PRM_FILE = "",
     parameter PRG_FILE = "",
@@ -101,10 +101,10 @@ module top #(
     wire       _unused = &{1'b0, irq, status[0], other};
 
     uart_system #(
-        .CLOCKS_PER_BIT(CLOCKS_PER_BIT), .TIMER(TIMER), .ROWS(ROWS), .COLS(COLS), .LANES(LANES), .PACKED(PACKED), .ACT_DEPTH(ACT_DEPTH),
+        .CLOCKS_PER_BIT(CLOCKS_PER_BIT), .TIMER(TIMER), .ROWS(ROWS), .COLS(COLS), .LANES(LANES), .ACT_DEPTH(ACT_DEPTH),
         .WGT_DEPTH(WGT_DEPTH), .PRM_DEPTH(PRM_DEPTH), .PRG_DEPTH(PRG_DEPTH), .LAYERS(LAYERS), .WGT_FILE(WGT_FILE),
         .PRM_FILE(PRM_FILE), .PRG_FILE(PRG_FILE),
-        .TABLES(TABLES), .TAB_FILE(TAB_FILE)
+        .TABLES(TABLES), .PACKED(PACKED), .TAB_FILE(TAB_FILE)
     ) system (
         .clk(clk),
         .rst(rst),
