@@ -16,6 +16,7 @@ from typing import Any
 from constraints.boards import Board
 from constraints.ecp5_flow import slowest_path
 from constraints.flow import ROOT, Figure, Flow, Memory, Stages, Timing, relative, synthesis_script, tool
+from constraints.gowin_registers import use_output_registers
 from pyexport.errors import IntactError
 from pyexport.hwconfig import HwConfig
 
@@ -65,10 +66,14 @@ class Gowin(Flow):
     def synthesise(
         self, stages: Stages, board: Board, sources: Sequence[Path], parameters: Mapping[str, int | str]
     ) -> Path:
+        """Logic may take half of the time that a cycle leaves it, the rest is for wires: slower logic is smaller."""
         netlist, script = stages.folder / "netlist.json", stages.folder / "synthesis.ys"
+        clock = board.clock_in * int(parameters["PLL_MULTIPLY"]) / int(parameters["PLL_DIVIDE"])
+        logic = f"scratchpad -set abc9.D {1e6 * DERATING / clock / 2:.0f}"
         command = f"synth_gowin -top top -family {DIES[board.device].synthesis} -json {relative(netlist)}"
-        script.write_text(synthesis_script(sources, parameters, command))
+        script.write_text(synthesis_script(sources, parameters, f"{logic}\n{command}"))
         stages.run("synthesis", "yosys.log", [tool("yosys"), "-s", relative(script)])
+        use_output_registers(netlist, "top")
         return netlist
 
     def check_netlist(self, netlist: Path, memories: Sequence[Memory], multipliers: int) -> None:
