@@ -1,9 +1,9 @@
 """Gowin block RAM: takes the flip-flops behind it into its own output registers, which yosys leaves unused.
 
 A flip-flop that does not follow a LUT takes a LUT's place too, so these cost twice. rtl/ram.v has a register behind
-every memory; here each block of 36 bits whose outputs go to such flip-flops alone gets READ_MODE 1, the registered mode,
-and drives what they drove. Narrower blocks are left alone: the GW1N-9C has no working output registers for them, and
-nextpnr would put flip-flops back.
+every memory; here each block of 36 bits whose outputs go to such flip-flops alone gets READ_MODE 1, the registered
+mode, and drives what they drove. Narrower blocks are left alone: the GW1N-9C has no working output registers for them,
+and nextpnr would put flip-flops back.
 """
 
 from __future__ import annotations

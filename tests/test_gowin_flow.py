@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -11,6 +12,7 @@ from constraints.boards import find_board
 from constraints.build import check_fit
 from constraints.flow import Memory
 from constraints.gowin_flow import DERATING, DIES, POSTS, Gowin, clock_of, figures, gowin_pll, timing
+from constraints.gowin_registers import use_output_registers
 from pyexport.errors import IntactError
 from pyexport.hwconfig import HwConfig, for_array
 
@@ -120,3 +122,60 @@ def test_the_report_is_read() -> None:
     clock = timing(report, 27.0)
     assert (clock.fmax, clock.target, clock.usable) == (60.0, 27.0, 60.0 * DERATING)
     assert "multipliers" in clock.note
+
+
+def memory_module(**changes: Any) -> dict[str, Any]:
+    """A block RAM whose first two outputs (nets 10, 11) go through flip-flops to an output port (90, 91).
+
+    changes: the block's pins and parameters; `load`: one more reader of net 10; `kind`, `clock`: of the flip-flops.
+    """
+    pins = {"CLKB": [2], "CEB": [3], "OCE": [3], "RESETB": [4], "DO": [*range(10, 46)]}
+    modes = {"BIT_WIDTH_1": "100100", "READ_MODE": "0"}
+    for name, value in changes.items():
+        if name in pins or name in modes:
+            (pins if name in pins else modes)[name] = value
+    directions = {pin: "output" if pin == "DO" else "input" for pin in pins}
+    cells: dict[str, Any] = {
+        "one": {"type": "VCC", "connections": {"V": [3]}, "port_directions": {"V": "output"}},
+        "zero": {"type": "GND", "connections": {"G": [4]}, "port_directions": {"G": "output"}},
+        "block": {"type": "SDPX9B", "parameters": modes, "connections": pins, "port_directions": directions},
+    }
+    for bit in range(2):
+        cells[f"ff{bit}"] = {
+            "type": changes.get("kind", "DFF"),
+            "connections": {"CLK": [changes.get("clock", 2)], "D": [10 + bit], "Q": [90 + bit]},
+            "port_directions": {"CLK": "input", "D": "input", "Q": "output"},
+        }
+    if "load" in changes:
+        cells["load"] = {"type": "LUT1", "connections": {"I0": [10]}, "port_directions": {"I0": "input"}}
+    return {"cells": cells, "ports": {"q": {"direction": "output", "bits": [90, 91]}}}
+
+
+def absorbed(folder: Path, module: dict[str, Any]) -> tuple[tuple[int, int], dict[str, Any]]:
+    path = folder / "netlist.json"
+    path.write_text(json.dumps({"modules": {"top": module}}))
+    counts = use_output_registers(path, "top")
+    return counts, json.loads(path.read_text())["modules"]["top"]["cells"]
+
+
+def test_block_ram_takes_the_registers_behind_it(tmp_path: Path) -> None:
+    counts, cells = absorbed(tmp_path, memory_module())
+    assert counts == (1, 1)
+    assert cells["block"]["parameters"]["READ_MODE"] == "1"
+    assert cells["block"]["connections"]["DO"][:3] == [90, 91, 12]
+    assert set(cells) == {"one", "zero", "block"}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"kind": "DFFE"}, {"clock": 5}, {"load": 1}, {"BIT_WIDTH_1": "10010"}, {"READ_MODE": "1"},
+        {"CEB": [6]}, {"OCE": [4]}, {"RESETB": [6]}, {"CLKB": [6]}, {"DO": [*range(50, 86)]},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_other_registers_stay(tmp_path: Path, changes: dict[str, Any]) -> None:
+    module = memory_module(**changes)
+    before = json.loads(json.dumps(module["cells"]))
+    counts, cells = absorbed(tmp_path, module)
+    assert counts == (1, 0) and cells == before
