@@ -66,10 +66,10 @@ class Gowin(Flow):
     def synthesise(
         self, stages: Stages, board: Board, sources: Sequence[Path], parameters: Mapping[str, int | str]
     ) -> Path:
-        """Logic may take half of the time that a cycle leaves it, the rest is for wires: slower logic is smaller."""
+        """Logic may be as slow as the cycle that place and route aims at: slower logic is smaller."""
         netlist, script = stages.folder / "netlist.json", stages.folder / "synthesis.ys"
         clock = board.clock_in * int(parameters["PLL_MULTIPLY"]) / int(parameters["PLL_DIVIDE"])
-        logic = f"scratchpad -set abc9.D {1e6 * DERATING / clock / 2:.0f}"
+        logic = f"scratchpad -set abc9.D {1e6 * DERATING / clock:.0f}"
         command = f"synth_gowin -top top -family {DIES[board.device].synthesis} -json {relative(netlist)}"
         script.write_text(synthesis_script(sources, parameters, f"{logic}\n{command}"))
         stages.run("synthesis", "yosys.log", [tool("yosys"), "-s", relative(script)])
