@@ -47,6 +47,8 @@ module ram #(
         read_data <= fetched;
     end
 
+    wire _unused = (EXCLUSIVE != 0);
+
 endmodule
 
 `resetall
