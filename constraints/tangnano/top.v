@@ -54,7 +54,8 @@ module top #(
         .CLKFB_SEL("internal")
     ) pll (
         .CLKIN(clk_27mhz),
-        .CLKFB(1'b0),
+        // open: of a constant here nextpnr looks for minutes what it may drive (GW2A)
+        .CLKFB(1'bx),
         .CLKOUT(clk),
         .CLKOUTP(other[0]),
         .CLKOUTD(other[1]),
