@@ -33,15 +33,16 @@ from constraints.boards import BOARDS, Board, clocks_per_bit, find_board
 from constraints.ecp5_flow import Ecp5
 from constraints.flow import ROOT, Figure, Flow, Memory, Stages, Timing, relative
 from constraints.gowin_flow import Gowin
+from constraints.ice40_flow import Ice40
 from pyexport.errors import IntactError
 from pyexport.export import Parser, add_arguments, write_files
 from pyexport.hwconfig import HwConfig, parse_array
 from pyexport.windows import BANKS
 
-FLOWS: dict[str, Flow] = {"ecp5": Ecp5(), "gowin": Gowin()}
+FLOWS: dict[str, Flow] = {"ecp5": Ecp5(), "gowin": Gowin(), "ice40": Ice40()}
 IMAGES = {"PRG_FILE": "program.mem", "WGT_FILE": "weights.mem", "PRM_FILE": "params.mem", "TAB_FILE": "tables.mem"}
 PAIR = "mul8_pair.v"  # of the families whose blocks compute two products
-BLOCK_WORDS = 512  # words of 32 bits in one block RAM: fewer layer counters would save nothing
+BLOCK_WORDS = 512  # words of 32 bits in one block RAM
 UART_PAYLOAD = 512  # PAYLOAD of rtl/uart_host.v
 
 
@@ -64,13 +65,17 @@ def export_options(options: argparse.Namespace, board: Board) -> list[str]:
     return given if found.lanes is not None or board.lanes is None else [*given, "--lanes", str(board.lanes)]
 
 
-def export(stages: Stages, model: Path, more: list[str], folder: Path) -> HwConfig:
-    """Runs the exporter with the options `more`: memory images into `folder`. Returns the hardware to build."""
+def export(stages: Stages, model: Path, more: list[str], folder: Path, block: int) -> HwConfig:
+    """Runs the exporter with the options `more`: memory images into `folder`. Returns the hardware to build.
+
+    block: as in Flow. Layer counters fill a block RAM: fewer would save nothing.
+    """
     command = [sys.executable, "pyexport/export.py", str(model), "-o", str(folder), *more]
+    command += ["--block", str(block)] if block else []
     stages.run("export", "export.log", command)
     hardware = json.loads((folder / "manifest.json").read_text())["hardware"]
     config = HwConfig(**{name.lower(): value for name, value in hardware.items()})
-    return replace(config, layers=max(config.layers, BLOCK_WORDS))
+    return replace(config, layers=max(config.layers, block or BLOCK_WORDS))
 
 
 def sources(board: Board) -> list[Path]:
@@ -149,7 +154,7 @@ def build(console: Console, options: argparse.Namespace) -> Path:
     clock_mhz, pll = flow.pll(board, options.clock or board.clock)
     bit = clocks_per_bit(clock_mhz, options.baud or board.baud)
     images = folder / "export"
-    hardware = export(stages, model.resolve(), more, images)
+    hardware = export(stages, model.resolve(), more, images, flow.block)
     check_fit(board, hardware)
 
     parameters: dict[str, int | str] = {
@@ -170,6 +175,8 @@ def build(console: Console, options: argparse.Namespace) -> Path:
             "--clock, or --allow-timing-fail"
         )
     bitstream = flow.pack(stages, board, placed)
+    if remark := flow.remark(memories(hardware)):
+        console.print(remark, highlight=False, soft_wrap=True)
     (folder / "result.json").write_text(
         json.dumps(
             {

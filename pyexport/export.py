@@ -82,10 +82,12 @@ def export(
     allow_overflow: bool = False,
     most_lanes: int = 64,
     packed: bool = False,
+    block: int = 0,
 ) -> Exported:
     """Works out the integers of `model` (a path); writes nothing.
 
-    config: hardware with fixed memories, instead of the smallest that fit `array`. output_range: lowest and highest
+    config: hardware with fixed memories, instead of the smallest that fit `array`. block: depths of these are
+    multiples of so many words, with 0 powers of two. output_range: lowest and highest
     real output, where the file leaves the output unquantised. shape_hint: an input shape to try where the file does not
     say its own. overlap: the next input frame may come in during a run. relu, arch: of a state_dict, the layers that a
     ReLU follows, or the user's class as FILE.py:Class. quantizers: a JSON file with the widths that a tfmot model's
@@ -105,7 +107,7 @@ def export(
     try:
         network = quantise.quantise(graph, match, allow_overflow)
         lowered = lower.lower(network, hardware, overlap)
-        lowered = lower.with_depths(lowered, config)
+        lowered = lower.with_depths(lowered, config, block)
     except IntactError as error:
         raise IntactError(f"{model}: {error}") from error
     cycles = golden.network_cycles(network, lowered.config)
@@ -258,6 +260,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--arch", metavar="FILE.py:Class", help="a state_dict's model: runs FILE.py, builds Class()")
     parser.add_argument("--config", metavar="FILE.json", help="hardware with fixed memories, e.g. a board's")
     parser.add_argument(
+        "--block",
+        type=int,
+        choices=[256, 512, 1024],
+        default=0,
+        metavar="WORDS",
+        help="memories of whole blocks of 256, 512 or 1024 words (default: powers of two from 512 on)",
+    )
+    parser.add_argument(
         "--quantizers", metavar="FILE.json", help="widths that a tfmot model's own QuantizeConfig keeps to itself"
     )
     parser.add_argument(
@@ -295,6 +305,7 @@ def from_arguments(args: argparse.Namespace, model: str, shape: tuple[int, ...] 
         args.allow_overflow,
         64 if args.lanes is None else args.lanes,
         args.packed,
+        args.block,
     )
 
 

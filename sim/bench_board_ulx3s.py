@@ -2,7 +2,7 @@
 
 The test that launches it writes BOARD_JOB, a JSON file: input and expected output frames, which bytes of these hold
 codes, the folder with the memory images, widths of memory words, and the cycles of one run. "pins" names the top's pins
-where they are not the ULX3S's.
+where they are not the ULX3S's; "loads" the images that the board does not hold from power-up, by memory.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def pin(dut: Any, name: str) -> Any:
 
 def lit(dut: Any, name: str) -> bool:
     """Whether the LED that plays this part is on."""
-    return pin(dut, "leds").value.to_unsigned() >> PINS[name] & 1 == PINS["lit"]
+    return str(pin(dut, "leds").value)[-1 - PINS[name]] == str(PINS["lit"])
 
 
 def run(client: Client, index: int) -> bool:
@@ -58,6 +58,12 @@ async def power_up(dut: Any) -> SerialPins:
     await ClockCycles(pin(dut, "clock"), 400)
     assert all(getattr(dut, name).value == 1 for name in PINS["high"])
     pins.received.clear()
+
+    def work(client: Client) -> None:
+        for target, (file, width) in JOB.get("loads", {}).items():
+            client.load(target, memory_image(Path(JOB["folder"]) / file), width)
+
+    await with_board(pins, work)
     return pins
 
 

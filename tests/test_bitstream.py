@@ -152,7 +152,11 @@ def test_every_port_has_a_pin_and_every_pin_a_port(board: Board) -> None:
     ports = set[str]()
     for width, name in re.findall(r"^\s*(?:input|output)\s+wire\s*(\[\d+:0\])?\s*(\w+)", text, re.MULTILINE):
         ports |= {f"{name}[{bit}]" for bit in range(int(width[1:-3]) + 1)} if width else {name}
-    form = {".lpf": r'^LOCATE COMP "(\S+)" SITE "(\w+)";', ".cst": r'^IO_LOC "(\S+)" (\w+);'}[Path(board.pins).suffix]
+    form = {
+        ".lpf": r'^LOCATE COMP "(\S+)" SITE "(\w+)";',
+        ".pcf": r"^set_io (?:-\S+ \S+ )?(\w+) (\d+)$",
+        ".cst": r'^IO_LOC "(\S+)" (\w+);',
+    }[Path(board.pins).suffix]
     pins = re.findall(form, (ROOT / board.pins).read_text(), re.MULTILINE)
     assert {name for name, _ in pins} == ports
     assert len({site for _, site in pins}) == len(pins)
