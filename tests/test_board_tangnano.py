@@ -65,7 +65,7 @@ def test_digits_through_the_pins(name: str) -> None:
         "pins": PINS | {"pressed": PRESSED[name]},
     }
     (folder / "job.json").write_text(json.dumps(job))
-    parameters: dict[str, int | str] = {"CLOCKS_PER_BIT": 4, "TIMER": 14, **hardware.verilog_parameters()}
+    parameters: dict[str, int | str] = {"CLOCKS_PER_BIT": 4, "TIMER": 16, **hardware.verilog_parameters()}
     for parameter, file in (("PRG_FILE", "program.mem"), ("WGT_FILE", "weights.mem"), ("PRM_FILE", "params.mem")):
         parameters[parameter] = f'"{folder / file}"'  # quoted: a Verilog string
     environment = {"BOARD_JOB": str(folder / "job.json")}
