@@ -18,7 +18,8 @@ class Board:
     pins: constraint file.  top: file of the module `top`.
     clock_in, clock: MHz of the oscillator and, unless told otherwise, of the core.
     baud: of the serial port.  array: rows x columns unless told otherwise.
-    multipliers, block_rams: what the device has.
+    multipliers, block_rams: what the device has, as its flow counts them.
+    lanes: requantise lanes at most, unless told otherwise; None: as many as the array allows.
     serial: whether the host speaks over a serial line; else the design is a block with AXI buses beside a processor.
     """
 
@@ -35,6 +36,7 @@ class Board:
     array: str
     multipliers: int
     block_rams: int
+    lanes: int | None = None
     serial: bool = True
 
 
@@ -101,6 +103,38 @@ BOARDS = {
             multipliers=220,
             block_rams=280,
             serial=False,
+        ),
+        Board(
+            name="tangnano9k",
+            family="gowin",
+            device="GW1NR-LV9",
+            package="QN88P",
+            speed="C6/I5",
+            pins="constraints/tangnano9k.cst",
+            top="constraints/tangnano/top.v",
+            clock_in=27.0,
+            clock=27.0,
+            baud=115_200,
+            array="4x4",
+            multipliers=40,
+            block_rams=26,
+            lanes=1,
+        ),
+        Board(
+            name="tangnano20k",
+            family="gowin",
+            device="GW2AR-LV18",
+            package="QN88",
+            speed="C8/I7",
+            pins="constraints/tangnano20k.cst",
+            top="constraints/tangnano/top.v",
+            clock_in=27.0,
+            clock=54.0,
+            baud=115_200,
+            array="8x8",
+            multipliers=96,
+            block_rams=46,
+            lanes=2,
         ),
         Board(
             name="icebreaker",

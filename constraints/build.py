@@ -33,6 +33,7 @@ from rich.table import Table
 from constraints.boards import BOARDS, Board, clocks_per_bit, find_board
 from constraints.ecp5_flow import Ecp5
 from constraints.flow import ROOT, Figure, Flow, Memory, Stages, Timing, relative
+from constraints.gowin_flow import Gowin
 from constraints.ice40_flow import Ice40
 from constraints.xilinx_flow import Xilinx
 from pyexport.errors import IntactError
@@ -40,7 +41,7 @@ from pyexport.export import Parser, add_arguments, write_files
 from pyexport.hwconfig import HwConfig, parse_array
 from pyexport.windows import BANKS
 
-FLOWS: dict[str, Flow] = {"ecp5": Ecp5(), "ice40": Ice40(), "xilinx": Xilinx()}
+FLOWS: dict[str, Flow] = {"ecp5": Ecp5(), "gowin": Gowin(), "ice40": Ice40(), "xilinx": Xilinx()}
 IMAGES = {"PRG_FILE": "program.mem", "WGT_FILE": "weights.mem", "PRM_FILE": "params.mem", "TAB_FILE": "tables.mem"}
 RESULT = "result.json"
 PAIR = "mul8_pair.v"  # of the families whose blocks compute two products
@@ -50,7 +51,7 @@ UART_PAYLOAD = 512  # PAYLOAD of rtl/uart_host.v
 
 
 def export_options(options: argparse.Namespace, board: Board) -> list[str]:
-    """The exporter's options from --array, --match and --export-args; the board's array where nothing says another."""
+    """The exporter's options from --array, --match, --export-args, and the board's where they say nothing."""
     given = ["--array", options.array] if options.array else []
     given += ["--match", options.match] if options.match else []
     try:
@@ -62,7 +63,10 @@ def export_options(options: argparse.Namespace, board: Board) -> list[str]:
     found = parser.parse_args(given)
     if found.array:
         parse_array(found.array)
-    return given if found.array or found.config else [*given, "--array", board.array]
+    if found.config:
+        return given
+    given += [] if found.array else ["--array", board.array]
+    return given if found.lanes is not None or board.lanes is None else [*given, "--lanes", str(board.lanes)]
 
 
 def export(stages: Stages, model: Path, more: list[str], folder: Path, block: int) -> HwConfig:
@@ -137,10 +141,14 @@ def show(console: Console, board: Board, hardware: HwConfig, used: list[Figure],
     for figure in used:
         share = f"{100 * figure.used / figure.available:.0f} %"
         table.add_row(figure.name, str(figure.used), str(figure.available), share)
-    table.add_row(
-        "fmax, MHz", f"{clock.fmax:.1f}", f"{clock.target:.1f}", "met" if clock.fmax >= clock.target else "MISSED"
-    )
+    if clock.derating < 1:
+        table.add_row("fmax, MHz", f"{clock.fmax:.1f}", "", "")
+    name = f"{100 * clock.derating:.0f} % of it" if clock.derating < 1 else "fmax, MHz"
+    met = "met" if clock.usable >= clock.target else "MISSED"
+    table.add_row(name, f"{clock.usable:.1f}", f"{clock.target:.1f}", met)
     console.print(table)
+    if clock.note:
+        console.print(f"warning: {clock.note}", style="yellow", highlight=False, soft_wrap=True)
     console.print(f"slowest path: {clock.path}", highlight=False, soft_wrap=True)
 
 
@@ -172,10 +180,10 @@ def build(console: Console, options: argparse.Namespace) -> Path:
     flow.check_netlist(netlist, blocks, flow.multipliers(hardware))
     used, clock, placed = flow.place_and_route(stages, board, netlist, options.seed)
     show(console, board, hardware, used, clock)
-    if clock.fmax < clock.target and not options.allow_timing_fail:
+    if clock.usable < clock.target and not options.allow_timing_fail:
         raise IntactError(
-            f"timing: {clock.fmax:.1f} MHz where {clock.target:.1f} are wanted; take another --seed, a lower --clock, "
-            "or --allow-timing-fail"
+            f"timing: {clock.usable:.1f} MHz where {clock.target:.1f} are wanted; take another --seed, a lower "
+            "--clock, or --allow-timing-fail"
         )
     bitstream = flow.pack(stages, board, placed)
     if remark := flow.remark(memories(hardware)):
@@ -185,7 +193,8 @@ def build(console: Console, options: argparse.Namespace) -> Path:
             {
                 "board": board.name, "model": str(options.model), "array": hardware.array,
                 "baud": options.baud or board.baud,
-                "clock_mhz": clock_mhz, "fmax_mhz": clock.fmax, "path": clock.path, "seed": options.seed,
+                "clock_mhz": clock_mhz, "fmax_mhz": clock.fmax, "derating": clock.derating,
+                "path": clock.path, "seed": options.seed,
                 "hardware": hardware.verilog_parameters(), "settings": settings, "sources": built_from,
                 "used": {figure.name: figure.used for figure in used},
             },

@@ -31,11 +31,21 @@ class Figure:
 
 @dataclass(frozen=True)
 class Timing:
-    """What place and route says of the core's clock, MHz, and where the slowest path runs."""
+    """What place and route says of the core's clock, MHz, and where the slowest path runs.
+
+    derating: the share of fmax that is trusted, below 1 where the tool does not know all timing; note says why.
+    """
 
     fmax: float
     target: float
     path: str
+    derating: float = 1.0
+    note: str = ""
+
+    @property
+    def usable(self) -> float:
+        """MHz that the clock may have."""
+        return self.fmax * self.derating
 
 
 @dataclass(frozen=True)
@@ -56,7 +66,8 @@ def tool(name: str) -> str:
 
     Raises IntactError where there is neither.
     """
-    for candidate in (Path(sys.prefix) / "bin" / f"yowasp-{name}", f"yowasp-{name}", name):
+    beside = Path(sys.prefix) / "bin"
+    for candidate in (beside / f"yowasp-{name}", f"yowasp-{name}", beside / name, name):
         if found := shutil.which(str(candidate)):
             return found
     raise IntactError(

@@ -21,7 +21,13 @@ ROOT = Path(__file__).resolve().parent.parent
 BIN = Path(sys.prefix) / "bin"
 TOP = "intact_core"
 # tops that are read too, with the family's cells in place of rtl/'s
-BOARDS = (("ulx3s", "ecp5"), ("icebreaker", "ice40"), ("arty_a7", "xilinx"), ("pynq_z2", "xilinx"))
+BOARDS = (
+    ("ulx3s", "ecp5"),
+    ("icebreaker", "ice40"),
+    ("tangnano", "gowin"),
+    ("arty_a7", "xilinx"),
+    ("pynq_z2", "xilinx"),
+)
 PYTHON_FOLDERS = ("pyexport", "sim", "tests", "models", "constraints", "host", "scripts")
 
 # The parameter sets that the Verilog is elaborated with: the default, and shapes that take other generate branches.

@@ -148,6 +148,7 @@ def test_paths_stay_inside_the_checkout(tmp_path: Path) -> None:
 
 # a line of a pin file: port and pin
 LINES = {
+    ".cst": r'^IO_LOC "(?P<port>\S+)" (?P<pin>\w+);',
     ".pcf": r"^set_io (?:-\S+ \S+ )?(?P<port>\w+) (?P<pin>\d+)$",
     ".lpf": r'^LOCATE COMP "(?P<port>\S+)" SITE "(?P<pin>\w+)";',
     ".xdc": r"^set_property -dict \{ PACKAGE_PIN (?P<pin>\w+) IOSTANDARD \w+ \} \[get_ports \{ (?P<port>\S+) \}\]$",
