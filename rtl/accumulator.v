@@ -8,27 +8,25 @@ module accumulator (
     input  wire               clk,
     input  wire signed [31:0] sum,
     // sum is to be accumulated
-    input  wire               sum_valid,
-    // it starts a new accumulation
-    input  wire               sum_first,
+    input  wire               valid,
+    // it replaces the accumulator
+    input  wire               replaces,
+    // ... but only if it is larger
+    input  wire               compares,
     // it is subtracted instead of added
-    input  wire               sum_subtract,
+    input  wire               minus,
     // the accumulator counts 256 times
-    input  wire               sum_scale_up,
-    // the larger of accumulator and sum is kept instead
-    input  wire               sum_max,
+    input  wire               scale_up,
     output reg  signed [31:0] result
 );
 
-    // one adder: a new accumulation, or a new maximum, is added to nothing. Its lowest bit carries in for a difference.
-    wire        replaces = sum_first | sum_max;
-    wire        minus    = sum_subtract & ~replaces;
-    wire [31:0] base     = replaces ? 32'd0 : sum_scale_up ? {result[23:0], 8'd0} : result;
-    wire [32:0] total    = {base, 1'b1} + {sum ^ {32{minus}}, minus};
-    wire        keep     = sum_max & ~sum_first & (result > sum);
-    wire        _unused  = &{1'b0, total[0]};
+    // one adder: what replaces the accumulator is added to nothing. Its lowest bit carries in for a difference.
+    wire [31:0] base    = replaces ? 32'd0 : scale_up ? {result[23:0], 8'd0} : result;
+    wire [32:0] total   = {base, 1'b1} + {sum ^ {32{minus}}, minus};
+    wire        keep    = compares & (result > sum);
+    wire        _unused = &{1'b0, total[0]};
 
-    always @(posedge clk) if (sum_valid & ~keep) result <= total[32:1];
+    always @(posedge clk) if (valid & ~keep) result <= total[32:1];
 
 endmodule
 

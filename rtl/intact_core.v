@@ -540,7 +540,7 @@ module intact_core #(
     wire sum_first;
     wire sum_subtract;
     wire sum_scale_up;
-    delay #(.WIDTH(4), .CYCLES(7 + TREE)) delay_sum (
+    delay #(.WIDTH(4), .CYCLES(6 + TREE)) delay_sum (
         .clk (clk),
         .rst (rst),
         .in  ({meets, first, subtract, scale_up}),

@@ -3,8 +3,8 @@
 // column c at x and w[8*(c*ROWS + r) +: 8]; result of column c at results[32*c +: 32].
 // PACKED: columns 2k and 2k + 1 share multiplier blocks, and both take the operands of column 2k; a last column without a
 // neighbour has blocks of its own.
-// Products reach the accumulators 3 + ceil(log2(ROWS) / 2) cycles after x and w; the sum_* controls belong to that cycle. One
-// word a cycle.
+// Products reach the accumulators 3 + ceil(log2(ROWS) / 2) cycles after x and w; the sum_* controls come a cycle before that.
+// One word a cycle.
 
 `resetall
 `default_nettype none
@@ -30,6 +30,21 @@ module mac_array #(
 
     // columns to a set of multiplier blocks
     localparam SHARED = PACKED ? 2 : 1;
+
+    // in registers of their own: from here to every accumulator is far
+    reg valid;
+    reg replaces;
+    reg compares;
+    reg minus;
+    reg scale_up;
+
+    always @(posedge clk) begin
+        valid    <= sum_valid;
+        replaces <= sum_first | sum_max;
+        compares <= sum_max & ~sum_first;
+        minus    <= sum_subtract & ~sum_first & ~sum_max;
+        scale_up <= sum_scale_up;
+    end
 
     genvar s;
     genvar r;
@@ -58,14 +73,14 @@ module mac_array #(
 
             for (c = 0; c < WIDTH; c = c + 1) begin : gen_lane
                 mac_lane #(.ROWS(ROWS)) lane (
-                    .clk          (clk),
-                    .products     (products[16*ROWS*c +: 16*ROWS]),
-                    .sum_valid    (sum_valid),
-                    .sum_first    (sum_first),
-                    .sum_subtract (sum_subtract),
-                    .sum_scale_up (sum_scale_up),
-                    .sum_max      (sum_max),
-                    .result       (results[32*(s + c) +: 32])
+                    .clk      (clk),
+                    .products (products[16*ROWS*c +: 16*ROWS]),
+                    .valid    (valid),
+                    .replaces (replaces),
+                    .compares (compares),
+                    .minus    (minus),
+                    .scale_up (scale_up),
+                    .result   (results[32*(s + c) +: 32])
                 );
             end
         end

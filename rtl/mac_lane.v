@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // One output lane behind its multipliers: an adder tree with a register behind every second level, one int32 accumulator.
-// Product i is at products[16*i +: 16]. Products reach the accumulator ceil(log2(ROWS) / 2) cycles later; the sum_* controls
-// belong to that cycle. `result`, the accumulator, follows in the next cycle.
+// Product i is at products[16*i +: 16]. Products reach the accumulator ceil(log2(ROWS) / 2) cycles later; the controls belong
+// to that cycle. `result`, the accumulator, follows in the next cycle.
 
 `resetall
 `default_nettype none
@@ -13,15 +13,15 @@ module mac_lane #(
     input  wire                clk,
     input  wire [16*ROWS-1:0]  products,
     // the tree's sum is to be accumulated
-    input  wire                sum_valid,
-    // it starts a new accumulation
-    input  wire                sum_first,
+    input  wire                valid,
+    // it replaces the accumulator
+    input  wire                replaces,
+    // ... but only if it is larger
+    input  wire                compares,
     // it is subtracted instead of added
-    input  wire                sum_subtract,
+    input  wire                minus,
     // the accumulator counts 256 times
-    input  wire                sum_scale_up,
-    // the larger of accumulator and sum is kept instead
-    input  wire                sum_max,
+    input  wire                scale_up,
     output wire signed [31:0]  result
 );
 
@@ -68,14 +68,14 @@ module mac_lane #(
     wire signed [31:0]        sum  = {{16-LEVELS{tree[15+LEVELS]}}, tree};
 
     accumulator sums (
-        .clk          (clk),
-        .sum          (sum),
-        .sum_valid    (sum_valid),
-        .sum_first    (sum_first),
-        .sum_subtract (sum_subtract),
-        .sum_scale_up (sum_scale_up),
-        .sum_max      (sum_max),
-        .result       (result)
+        .clk      (clk),
+        .sum      (sum),
+        .valid    (valid),
+        .replaces (replaces),
+        .compares (compares),
+        .minus    (minus),
+        .scale_up (scale_up),
+        .result   (result)
     );
 
 endmodule

@@ -109,7 +109,7 @@ module sequencer #(
         .rst          (rst),
         .begin_header ((state == READ_HEADER) & entering),
         .begin_first  ((state == READ_FIRST) & entering),
-        .begin_next   (job_issued & ~program_end),
+        .begin_next   (next_due),
         .prg_addr     (prg_addr),
         .prg_data     (prg_data),
         .words        (descriptor),
@@ -170,6 +170,7 @@ module sequencer #(
     };
     reg  [3:0] descriptor_right;
     reg        checked;   // they belong to a whole descriptor of this run
+    reg        next_due;  // the next descriptor is to be fetched
     reg        complete;  // a header, or descriptor, is whole since the cycle before
 
     // ---- run ----
@@ -217,7 +218,8 @@ module sequencer #(
         header_ok        <= &header_right;
         descriptor_right <= descriptor_parts;
         complete         <= here;
-        checked          <= in_run & here;
+        checked          <= in_run & here & ~next_due;
+        next_due         <= job_issued & ~program_end;
         illegal          <= in_run & checked & ~(&descriptor_right) & ~give_up;
         job_in_check     <= place;
         job_checked      <= job_in_check;

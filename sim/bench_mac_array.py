@@ -24,7 +24,7 @@ CONTROLS = ("sum_valid", "sum_first", "sum_subtract", "sum_scale_up", "sum_max")
 def expected_results(
     x: npt.NDArray[np.int8], w: npt.NDArray[np.int8], controls: dict[str, npt.NDArray[np.bool_]]
 ) -> npt.NDArray[np.int64]:
-    """x, w: (cycles, COLS, ROWS) -> results (cycles, COLS), meaningful from cycle LATENCY on, where `first` is set."""
+    """x, w: (cycles, COLS, ROWS) -> results after each cycle (cycles, COLS), from cycle LATENCY on, where `first` is set."""
     sums = np.zeros((len(x), COLS), np.int64)
     sums[LATENCY:] = np.einsum("tcr,tcr->tc", x.astype(np.int64), w.astype(np.int64))[:-LATENCY]
     results = np.zeros_like(sums)
@@ -38,9 +38,9 @@ def expected_results(
             scaled = acc << 8 if controls["sum_scale_up"][t] else acc
             result = scaled - total if controls["sum_subtract"][t] else scaled + total
         result = result.astype(np.int32).astype(np.int64)  # the accumulator wraps
-        results[t] = result
         if controls["sum_valid"][t]:
             acc = result
+        results[t] = acc
     return results
 
 
@@ -68,7 +68,7 @@ def stimulus(rng: np.random.Generator) -> tuple[npt.NDArray[np.int8], npt.NDArra
 @cocotb.test(timeout_time=10, timeout_unit="ms")
 @cocotb.parametrize(seed=[1, 2])
 async def every_cycle(dut: Any, seed: int) -> None:
-    """Whatever the controls, results are right in every cycle, valid or not."""
+    """Whatever the controls, results are right in every cycle: those of the cycle before."""
     x, w, controls = stimulus(np.random.default_rng(seed))
     expected = expected_results(x, w, controls).astype(np.int32)
     Clock(dut.clk, CLOCK_NS, unit="ns").start(start_high=False)
@@ -77,11 +77,11 @@ async def every_cycle(dut: Any, seed: int) -> None:
         dut.x.value = int.from_bytes(x[t].tobytes(), "little")
         dut.w.value = int.from_bytes(w[t].tobytes(), "little")
         for name in CONTROLS:
-            getattr(dut, name).value = int(controls[name][t])
+            getattr(dut, name).value = int(controls[name][min(t + 1, CYCLES - 1)])  # a cycle ahead of their sums
         await RisingEdge(dut.clk)
-        if t >= LATENCY:
+        if t > LATENCY:
             got = np.frombuffer(dut.results.value.to_bytes(byteorder="little"), np.int32)
-            assert (got == expected[t]).all(), f"cycle {t}: {got} instead of {expected[t]}"
+            assert (got == expected[t - 1]).all(), f"cycle {t}: {got} instead of {expected[t - 1]}"
 
 
 @cocotb.test(timeout_time=10, timeout_unit="ms")
@@ -96,7 +96,7 @@ async def long_sums(dut: Any) -> None:
     dut.sum_first.value = 0
     total = ROWS << 14
     cycles = 20_000 if cocotb.SIM_NAME.lower() == "verilator" else 600  # 8 rows wrap after 16,384
-    # the accumulator holds one sum at the next edge, and gains one at each edge after that
+    # the controls arrive at the next edge; from the one after that on the accumulator gains a sum at each
     await ClockCycles(dut.clk, cycles)
     got = np.frombuffer(dut.results.value.to_bytes(byteorder="little"), np.int32)
-    assert (got == np.array((cycles + 1) * total).astype(np.int64).astype(np.int32)).all(), got
+    assert (got == np.array((cycles - 1) * total).astype(np.int64).astype(np.int32)).all(), got

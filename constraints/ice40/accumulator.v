@@ -9,29 +9,27 @@ module accumulator (
     input  wire               clk,
     input  wire signed [31:0] sum,
     // sum is to be accumulated
-    input  wire               sum_valid,
-    // it starts a new accumulation
-    input  wire               sum_first,
+    input  wire               valid,
+    // it replaces the accumulator
+    input  wire               replaces,
+    // ... but only if it is larger
+    input  wire               compares,
     // it is subtracted instead of added
-    input  wire               sum_subtract,
+    input  wire               minus,
     // the accumulator counts 256 times
-    input  wire               sum_scale_up,
-    // the larger of accumulator and sum is kept instead
-    input  wire               sum_max,
+    input  wire               scale_up,
     output wire signed [31:0] result
 );
 
     reg  signed [31:0] acc;
-    wire               larger   = (acc > sum);
-    wire               drop_acc = sum_first | (sum_max & ~larger);
-    wire               drop_sum = ~sum_first & sum_max & larger;
-    wire               negate   = sum_subtract & ~sum_first & ~sum_max;
-    wire        [31:0] kept     = drop_acc ? 32'd0 : (sum_scale_up & ~sum_max) ? acc << 8 : acc;
-    wire        [31:0] added    = drop_sum ? 32'd0 : sum ^ {32{negate}};
+    wire               drop_sum = compares & (acc > sum);
+    wire               drop_acc = replaces & ~drop_sum;
+    wire        [31:0] kept     = drop_acc ? 32'd0 : (scale_up & ~compares) ? acc << 8 : acc;
+    wire        [31:0] added    = drop_sum ? 32'd0 : sum ^ {32{minus}};
 
     assign result = acc;
 
-    always @(posedge clk) if (sum_valid) acc <= kept + added + {31'd0, negate};
+    always @(posedge clk) if (valid) acc <= kept + added + {31'd0, minus};
 
 endmodule
 
