@@ -14,6 +14,7 @@ from pyexport import golden, isa, lower, quantise, readers
 from pyexport.errors import IntactError
 from pyexport.export import load_config, main
 from pyexport.hwconfig import HwConfig, for_array
+from sim.bench import networks
 from sim.gates.run import library_folder
 from sim.runner import BUILD, ROOT, RTL, SIMULATORS, lint, rtl_sources, run_bench, simulator_missing
 from tests import fixed_networks
@@ -129,6 +130,15 @@ def test_digits_take_the_same_program() -> None:
     assert plain.program == packed.program and np.array_equal(plain.weights, packed.weights)
     cycles = [golden.network_cycles(network, lowered.config) for lowered in (plain, packed)]
     assert cycles[0] == cycles[1]
+
+
+def test_documented_cycles() -> None:
+    """docs/architecture.md's table is what the cycle model says."""
+    text = (ROOT / "docs" / "architecture.md").read_text()
+    plain, packed = for_array(8, 8), for_array(16, 16, 4, packed=True)
+    for name, candidate in networks(None).items():
+        one, other = (sum(golden.network_cycles(candidate.network, config)) for config in (plain, packed))
+        assert f"| {name} | {one:,} | {other:,} | {one / other:.2f} |" in text, (name, one, other)
 
 
 def test_blocks() -> None:
