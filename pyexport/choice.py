@@ -1,0 +1,157 @@
+"""Which array a device holds, and which of them runs a network fastest: decided before any tool runs (docs/area.md)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+
+from pyexport import devices
+from pyexport.devices import FAMILIES, Device, Memory
+from pyexport.errors import IntactError
+from pyexport.hwconfig import HwConfig
+
+AUTO = "auto"
+SIZES = (4, 8, 16, 32)  # rows and columns that are tried
+FEWER_LANES = (1, 2, 4)  # requantise lanes that are tried: as many as there can be, divided by these
+SNUG = 512  # depths are whole multiples of it where powers of two take too many blocks
+
+
+@dataclass(frozen=True)
+class Need:
+    """What hardware takes of a device. memories: each with its block RAMs.  luts: None where no model knows them."""
+
+    memories: tuple[tuple[Memory, int], ...]
+    multipliers: int
+    luts: int | None
+
+    @property
+    def block_rams(self) -> int:
+        return sum(blocks for _, blocks in self.memories)
+
+    @property
+    def bits(self) -> int:
+        return sum(memory.bits for memory, _ in self.memories)
+
+
+@dataclass(frozen=True)
+class Trial:
+    """An array that was tried. hardware: with the network's memories.  cycles: of one inference, predicted.
+
+    why_not: what there is too little of, empty where it fits.  Where the multipliers do not suffice nothing else was
+    worked out: the depths are arbitrary and cycles is None.
+    """
+
+    hardware: HwConfig
+    need: Need
+    cycles: int | None
+    why_not: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        """The array, with its requantise lanes where there could be more."""
+        hardware = self.hardware
+        fewer = hardware.lanes < math.gcd(hardware.rows, hardware.cols)
+        return f"{hardware.array}, {hardware.lanes} lanes" if fewer else hardware.array
+
+
+@dataclass(frozen=True)
+class Choice:
+    """device: what was chosen for.  chosen: the trial that was taken.  trials: all, fastest first, the chosen one too."""
+
+    device: Device
+    chosen: Trial
+    trials: tuple[Trial, ...]
+
+
+def need(hardware: HwConfig, device: Device) -> Need:
+    """What `hardware` takes of `device`."""
+    family = FAMILIES[device.family]
+    blocks = tuple((memory, devices.block_rams(memory, family)) for memory in devices.memories(hardware))
+    return Need(blocks, devices.multipliers(hardware, family), devices.luts(hardware, family))
+
+
+def problems(found: Need, device: Device) -> tuple[str, ...]:
+    """What the device has too little of, in words; empty where it holds the hardware."""
+    limit = int(devices.MOST_LUTS * device.luts)
+    lines = []
+    if found.multipliers > device.multipliers:
+        lines.append(f"{found.multipliers} multipliers, the device has {device.multipliers}")
+    if found.block_rams > device.block_rams:
+        lines.append(f"{found.block_rams} block RAMs, the device has {device.block_rams}")
+    if found.luts is not None and found.luts > limit:
+        lines.append(f"about {found.luts:,} LUTs, {devices.MOST_LUTS:.0%} of the device's are {limit:,}")
+    return tuple(lines)
+
+
+def snug(hardware: HwConfig, used: HwConfig, device: Device) -> HwConfig:
+    """`hardware` with memories no deeper than need be, as few of them as make it fit the device's block RAMs.
+
+    used: the same with the words that the network really uses as depths. A memory whose depth is no power of two has
+    several blocks behind one another and a multiplexer, so the ones that save most are cut first; where even all of
+    them do not suffice, `hardware` is returned as it is.
+    """
+    family = FAMILIES[device.family]
+
+    def blocks(config: HwConfig) -> int:
+        return sum(devices.block_rams(memory, family) for memory in devices.memories(config))
+
+    tight = {}
+    for name in ("act_depth", "wgt_depth", "prm_depth", "prg_depth"):
+        step = SNUG * devices.BANKS if name == "act_depth" and hardware.window else SNUG
+        tight[name] = min(-(-getattr(used, name) // step) * step, getattr(hardware, name))
+    now = blocks(hardware)
+    saved = {name: now - blocks(replace(hardware, **{name: depth})) for name, depth in tight.items()}
+    cut = hardware
+    for name in sorted(saved, key=lambda name: -saved[name]):
+        if blocks(cut) <= device.block_rams:
+            break
+        if saved[name]:
+            cut = replace(cut, **{name: tight[name]})
+    return cut if blocks(cut) <= device.block_rams else hardware
+
+
+def candidates() -> Iterator[HwConfig]:
+    """Arrays to try, largest first."""
+    sizes = [(rows, cols) for rows in SIZES for cols in SIZES]
+    for rows, cols in sorted(sizes, key=lambda size: (-size[0] * size[1], abs(size[0] - size[1]))):
+        for fewer in FEWER_LANES:
+            yield HwConfig(rows, cols, math.gcd(rows, cols) // fewer)
+
+
+def trial(array: HwConfig, device: Device, measure: Callable[[HwConfig], tuple[HwConfig, HwConfig, int]]) -> Trial:
+    """One array. measure: from an array to it with memories that hold the network, it with depths as the network uses
+    them, and the cycles of one inference.
+    """
+    found = need(array, device)
+    if found.multipliers > device.multipliers:
+        return Trial(array, found, None, problems(Need((), found.multipliers, None), device))
+    hardware, used, cycles = measure(array)
+    hardware = snug(hardware, used, device)
+    found = need(hardware, device)
+    return Trial(hardware, found, cycles, problems(found, device))
+
+
+def choose(
+    device: Device,
+    array: HwConfig | None,
+    measure: Callable[[HwConfig], tuple[HwConfig, HwConfig, int]],
+) -> Choice:
+    """The array for a network: `array`, or with None the fastest that fits `device`, the smallest of equally fast ones.
+
+    measure: as for `trial`. An array that cannot hold the network raises IntactError saying why; with None, if none can.
+    """
+    if array is not None:
+        one = trial(array, device, measure)
+        if one.why_not:
+            raise IntactError(f"array {one.name} does not fit {device.name}: it takes {'; '.join(one.why_not)}")
+        return Choice(device, one, (one,))
+    trials = [trial(each, device, measure) for each in candidates()]
+    trials.sort(key=lambda one: (one.cycles is None, one.cycles or 0, one.need.multipliers, one.need.block_rams))
+    fitting = [one for one in trials if not one.why_not]
+    if not fitting:
+        smallest = min(trials, key=lambda one: (len(one.why_not), one.need.multipliers))
+        raise IntactError(
+            f"no array fits {device.name}; the nearest, {smallest.name}, takes {'; '.join(smallest.why_not)}"
+        )
+    return Choice(device, fitting[0], tuple(trials))
