@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from typing import Any
 
 from pyexport import devices
 from pyexport.devices import FAMILIES, Device, Memory
@@ -14,6 +15,8 @@ from pyexport.hwconfig import HwConfig
 AUTO = "auto"
 SIZES = (4, 8, 16, 32)  # rows and columns that are tried
 FEWER_LANES = (1, 2, 4)  # requantise lanes that are tried: as many as there can be, divided by these
+# from an array to it with memories that hold the network, it with the words used as depths, and the cycles of an inference
+Measure = Callable[[HwConfig], tuple[HwConfig, HwConfig, int]]
 SNUG = 512  # depths are whole multiples of it where powers of two take too many blocks
 
 
@@ -111,42 +114,57 @@ def snug(hardware: HwConfig, used: HwConfig, device: Device) -> HwConfig:
     return cut if blocks(cut) <= device.block_rams else hardware
 
 
-def candidates() -> Iterator[HwConfig]:
-    """Arrays to try, largest first."""
-    sizes = [(rows, cols) for rows in SIZES for cols in SIZES]
-    for rows, cols in sorted(sizes, key=lambda size: (-size[0] * size[1], abs(size[0] - size[1]))):
-        for fewer in FEWER_LANES:
-            yield HwConfig(rows, cols, math.gcd(rows, cols) // fewer)
+def sizes() -> list[tuple[int, int]]:
+    """Rows and columns of the arrays to try, most multipliers first, square ones before long ones."""
+    return sorted(
+        [(rows, cols) for rows in SIZES for cols in SIZES],
+        key=lambda size: (-size[0] * size[1], abs(size[0] - size[1]), -size[0]),
+    )
 
 
-def trial(array: HwConfig, device: Device, measure: Callable[[HwConfig], tuple[HwConfig, HwConfig, int]]) -> Trial:
-    """One array. measure: from an array to it with memories that hold the network, it with depths as the network uses
-    them, and the cycles of one inference.
-    """
+def with_lanes(rows: int, cols: int) -> Iterator[HwConfig]:
+    """An array with as many requantise lanes as there can be, then with fewer: never faster, but smaller."""
+    for fewer in FEWER_LANES:
+        yield HwConfig(rows, cols, math.gcd(rows, cols) // fewer)
+
+
+def trial(array: HwConfig, device: Device, measure: Measure) -> Trial:
+    """One array on a device."""
     found = need(array, device)
     if found.multipliers > device.multipliers:
-        return Trial(array, found, None, problems(Need((), found.multipliers, None), device))
-    hardware, used, cycles = measure(array)
+        return Trial(array, found, None, problems(replace(found, memories=(), luts=None), device))
+    try:
+        hardware, used, cycles = measure(array)
+    except IntactError as error:
+        return Trial(array, found, None, (str(error),))
     hardware = snug(hardware, used, device)
     found = need(hardware, device)
     return Trial(hardware, found, cycles, problems(found, device))
 
 
-def choose(
-    device: Device,
-    array: HwConfig | None,
-    measure: Callable[[HwConfig], tuple[HwConfig, HwConfig, int]],
-) -> Choice:
+def try_all(device: Device, measure: Measure) -> list[Trial]:
+    """One trial of each size: with the most requantise lanes that fit, else with the fewest."""
+    trials = []
+    for rows, cols in sizes():
+        for array in with_lanes(rows, cols):
+            one = trial(array, device, measure)
+            if not one.why_not:
+                break
+        trials.append(one)
+    return trials
+
+
+def choose(device: Device, array: HwConfig | None, measure: Measure) -> Choice:
     """The array for a network: `array`, or with None the fastest that fits `device`, the smallest of equally fast ones.
 
-    measure: as for `trial`. An array that cannot hold the network raises IntactError saying why; with None, if none can.
+    Raises IntactError, saying what there is too little of, where `array` or with None every array is too large.
     """
     if array is not None:
         one = trial(array, device, measure)
         if one.why_not:
             raise IntactError(f"array {one.name} does not fit {device.name}: it takes {'; '.join(one.why_not)}")
         return Choice(device, one, (one,))
-    trials = [trial(each, device, measure) for each in candidates()]
+    trials = try_all(device, measure)
     trials.sort(key=lambda one: (one.cycles is None, one.cycles or 0, one.need.multipliers, one.need.block_rams))
     fitting = [one for one in trials if not one.why_not]
     if not fitting:
@@ -155,3 +173,30 @@ def choose(
             f"no array fits {device.name}; the nearest, {smallest.name}, takes {'; '.join(smallest.why_not)}"
         )
     return Choice(device, fitting[0], tuple(trials))
+
+
+def described(choice: Choice) -> dict[str, Any]:
+    """The choice as the manifest has it (docs/formats.md)."""
+    device = choice.device
+    return {
+        "device": device.name,
+        "multipliers": device.multipliers,
+        "block_rams": device.block_rams,
+        "luts": device.luts,
+        "memories": [
+            {"name": memory.instance, "words": memory.depth, "bits": memory.width, "block_rams": blocks}
+            for memory, blocks in choice.chosen.need.memories
+        ],
+        "trials": [
+            {
+                "array": one.name,
+                "chosen": one is choice.chosen,
+                "cycles": one.cycles,
+                "multipliers": one.need.multipliers,
+                "block_rams": None if one.cycles is None else one.need.block_rams,
+                "luts": one.need.luts,
+                "why_not": list(one.why_not),
+            }
+            for one in choice.trials
+        ],
+    }

@@ -22,7 +22,7 @@ import math
 import shutil
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -32,6 +32,8 @@ import numpy.typing as npt
 from pyexport import arch as architecture
 from pyexport import (
     calibrate,
+    choice,
+    devices,
     explain,
     golden,
     hwconfig,
@@ -80,6 +82,7 @@ def export(
     arch: str | None = None,
     quantizers: str | None = None,
     allow_overflow: bool = False,
+    board: str | None = None,
 ) -> Exported:
     """Works out the integers of `model` (a path); writes nothing.
 
@@ -88,9 +91,13 @@ def export(
     say its own. overlap: the next input frame may come in during a run. relu, arch: of a state_dict, the layers that a
     ReLU follows, or the user's class as FILE.py:Class. quantizers: a JSON file with the widths that a tfmot model's
     file does not hold (readers.Options). allow_overflow: sums that can leave int32 wrap modulo 2^32 instead of being
-    refused. Raises IntactError.
+    refused. board: what must hold the hardware; array `auto` is then the fastest that fits. Raises IntactError.
     """
-    hardware = config or hwconfig.for_array(*hwconfig.parse_array(array))
+    device = devices.find_device(board) if board else None
+    automatic = config is None and array == choice.AUTO
+    if automatic and device is None:
+        raise IntactError(f"--array {choice.AUTO} chooses for a device: say which with --board")
+    hardware = None if automatic else config or hwconfig.for_array(*hwconfig.parse_array(array))
     said: dict[str, Any] = {"relu": relu, "arch": architecture.trace(arch) if arch else None}
     said["quantizers"] = load_quantizers(quantizers) if quantizers else None
     try:
@@ -101,6 +108,11 @@ def export(
         graph = readers.read(model, shape_hint, output_range, **said)
     try:
         network = quantise.quantise(graph, match, allow_overflow)
+        chosen = None
+        if device is not None:
+            chosen = choice.choose(device, hardware, lambda each: measured(network, each, overlap, config))
+            hardware = config = chosen.chosen.hardware
+        assert hardware is not None
         lowered = lower.lower(network, hardware, overlap)
         lowered = lower.with_depths(lowered, config)
     except IntactError as error:
@@ -108,7 +120,25 @@ def export(
     cycles = golden.network_cycles(network, lowered.config)
     digest = digest_of(Path(model))
     described = manifest(graph, network, lowered, cycles, model, digest)
+    if chosen is not None:
+        described["fit"] = choice.described(chosen)
     return Exported(graph, network, lowered, lowered.config, cycles, described)
+
+
+def measured(
+    network: Network, array: HwConfig, overlap: bool, fixed: HwConfig | None = None
+) -> tuple[HwConfig, HwConfig, int]:
+    """`array` with memories that hold the network (`fixed`: those it has), it with the words used, predicted cycles."""
+    lowered = lower.lower(network, array, overlap)
+    sized = lower.with_depths(lowered, fixed)
+    used = {
+        "act_depth": lowered.header["act_words"],
+        "wgt_depth": lowered.header["wgt_words"],
+        "prm_depth": lowered.header["prm_words"],
+        "prg_depth": len(lowered.program),
+    }
+    exact = sized.config if fixed else replace(sized.config, **{name: max(2, words) for name, words in used.items()})
+    return sized.config, exact, sum(golden.network_cycles(network, sized.config))
 
 
 def digest_of(model: Path) -> str:
@@ -232,7 +262,10 @@ def refused(error: IntactError | OSError) -> int:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options that decide what is exported; the simulation's command takes them too."""
-    parser.add_argument("--array", default=None, metavar="RxC", help="input lanes x output lanes (default 8x8)")
+    parser.add_argument(
+        "--array", metavar="RxC", help="input lanes x output lanes (default 8x8), or auto: the fastest that --board holds"
+    )
+    parser.add_argument("--board", metavar="NAME", help="board or device: show what fits, refuse what does not")
     parser.add_argument("--match", choices=sorted(LAYERS), help="the runtime whose bits to give (default: the model's)")
     parser.add_argument(
         "--input-shape", type=parse_shape, metavar="N,N", help="input without batch, if the file has none"
@@ -280,6 +313,7 @@ def from_arguments(args: argparse.Namespace, model: str, shape: tuple[int, ...] 
         args.arch,
         args.quantizers,
         args.allow_overflow,
+        args.board,
     )
 
 
@@ -392,6 +426,10 @@ def _main(args: argparse.Namespace, scratch: Path) -> int:
         *exported.graph.notes,
     ):
         out.print(line, soft_wrap=True)
+    if "fit" in shown:
+        out.print(report.fit_table(shown["fit"]))
+        for line in report.fit_lines(shown["fit"]):
+            out.print(line, soft_wrap=True)
     if checked is not None:
         out.print(report.verification_table(checked))
         for line in report.verification_lines(checked, shown["proved_equal"]):

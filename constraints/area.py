@@ -1,0 +1,260 @@
+"""`make area`: what the hardware costs, array by array and part by part, synthesised with its hierarchy kept.
+
+    .venv/bin/python constraints/area.py [--families ecp5,...] [--arrays 4x4,8x8,...] [--fmax] [--seeds N] 
+        [--out DIR]
+
+Prints a table of arrays and one of parts for each, writes DIR/area.json, and ends with an error where a part costs more
+than its budget (BUDGETS, docs/area.md). Results are kept in DIR by what went into them: the Verilog, the command and
+its parameters.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+if __name__ == "__main__":  # started as a script: import from the checkout, not from this folder
+    sys.path[0] = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+
+from pyexport import bootstrap
+
+bootstrap.ready(("numpy", "flatbuffers", "rich"))
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from constraints import build
+from constraints.boards import BOARDS, Board, clocks_per_bit
+from constraints.cells import CELLS, PARTS, Cells, Cost, parts_of
+from constraints.flow import ROOT, Stages, relative, tool
+from pyexport import choice, devices, export, hwconfig, report
+from pyexport.errors import IntactError
+from pyexport.hwconfig import HwConfig
+
+ARRAYS = "4x4,8x8,16x8,largest"
+LARGEST = "largest"
+SEEDS = 3
+TOP = "uart_system"
+
+
+@dataclass(frozen=True)
+class Budget:
+    """The most that one of a part may cost; per: what its cost is divided by, `row` the array's rows, else nothing."""
+
+    part: str
+    luts: int
+    ffs: int
+    per: str = ""
+
+
+# Some 10 % above what docs/area.md measures: room for a small change, none for a large one that nobody noticed.
+BUDGETS: dict[str, tuple[Budget, ...]] = {}
+
+
+def largest(board: Board) -> HwConfig:
+    """The array with the most multipliers that the board's device holds, with the default memories."""
+    device = devices.find_device(board.name)
+    for hardware in choice.candidates():
+        if not choice.problems(choice.need(hardware, device), device):
+            return hardware
+    raise IntactError(f"{board.name}: no array fits")
+
+
+def script(board: Board, cells: Cells, hardware: HwConfig, statistics: Path) -> str:
+    """Yosys' commands: synthesis with every module kept, and counts of each module's cells into `statistics`."""
+    files = [path for path in build.sources(board) if path != ROOT / board.top]
+    parameters = " ".join(f"-set {name} {value}" for name, value in hardware.verilog_parameters().items())
+    return "\n".join(
+        [
+            f"read_verilog -defer -Irtl {' '.join(relative(path) for path in files)}",
+            f"chparam {parameters} {TOP}",
+            f"{cells.synthesis} -top {TOP}",
+            f"tee -q -o {relative(statistics)} stat -json",
+            "",
+        ]
+    )
+
+
+def digest(board: Board, text: str) -> str:
+    """What names a result: the commands and the contents of every file that they read."""
+    hashed = hashlib.sha256(text.encode())
+    for path in [*sorted((ROOT / "rtl").glob("*.vh")), *build.sources(board), ROOT / board.pins]:
+        hashed.update(path.name.encode() + path.read_bytes())
+    return hashed.hexdigest()[:16]
+
+
+def synthesise(console: Console, board: Board, hardware: HwConfig, folder: Path) -> dict[str, Any]:
+    """`stat -json` of one array, from `folder` where it has been made before. Raises IntactError."""
+    cells = CELLS[board.family]
+    name = f"{board.family}-{hardware.array}-{hardware.lanes}"
+    known = digest(board, script(board, cells, hardware, folder / "statistics"))
+    statistics = folder / f"{name}-{known}.json"
+    if not statistics.exists():
+        made = folder / f"{name}.json"
+        commands = folder / f"{name}.ys"
+        commands.write_text(script(board, cells, hardware, made))
+        command = [tool("yosys"), "-q", "-s", relative(commands)]
+        Stages(console, folder).run(f"synthesis {hardware.array}", f"{name}.log", command)
+        for old in folder.glob(f"{name}-*.json"):
+            old.unlink()
+        made.replace(statistics)
+    found: dict[str, Any] = json.loads(statistics.read_text())
+    return found
+
+
+def place_and_route(console: Console, board: Board, hardware: HwConfig, seeds: int, folder: Path) -> dict[str, Any]:
+    """{"fmax_mhz": one of each seed, "used": of each resource} of the board's whole top, memories empty."""
+    flow = build.FLOWS[board.family]
+    clock, pll = flow.pll(board, board.clock)
+    parameters = {"CLOCKS_PER_BIT": clocks_per_bit(clock, board.baud), **pll, **hardware.verilog_parameters()}
+    name = f"{board.name}-{hardware.array}-{hardware.lanes}"
+    known = folder / f"{name}-fmax-{digest(board, f'{board} {parameters} {seeds}')}.json"
+    if not known.exists():
+        work = folder / name
+        work.mkdir(exist_ok=True)
+        stages = Stages(console, work)
+        netlist = flow.synthesise(stages, board, build.sources(board), parameters)
+        flow.check_netlist(netlist, build.memories(hardware), flow.multipliers(hardware))
+        fmax = []
+        for seed in range(1, seeds + 1):
+            used, timing, _ = flow.place_and_route(stages, board, netlist, seed)
+            fmax.append(timing.fmax)
+        result = {"fmax_mhz": fmax, "used": {figure.name: figure.used for figure in used}}
+        known.write_text(json.dumps(result))
+    found: dict[str, Any] = json.loads(known.read_text())
+    return found
+
+
+def over_budget(family: str, hardware: HwConfig, parts: Mapping[str, tuple[int, Cost]]) -> list[str]:
+    """A line for each part that costs more than its budget. parts: by name, how many and the cost of all of them."""
+    lines = []
+    for budget in BUDGETS.get(family, ()):
+        count, cost = parts.get(budget.part, (0, Cost()))
+        for what, allowed, used in (("LUTs", budget.luts, cost.luts), ("flip-flops", budget.ffs, cost.ffs)):
+            each = used / (count * (hardware.rows if budget.per == "row" else 1)) if count else 0
+            if each > allowed:
+                name = f"{budget.part}, a {budget.per}" if budget.per else budget.part
+                lines.append(f"{family} {hardware.array}: {name}: {each:.1f} {what}, its budget is {allowed}")
+    return lines
+
+
+def array_table(family: str, rows: list[dict[str, Any]]) -> Table:
+    """One row an array."""
+    table = Table(title=f"{family}, {rows[0]['device']}", box=None)
+    for name in ("array", "lanes", "LUTs", "of", "estimated", "flip-flops", "multipliers", "block RAMs", "fmax, MHz"):
+        table.add_column(name, justify="left" if name == "array" else "right", no_wrap=True)
+    for row in rows:
+        fmax = [f"{each:.1f}" for each in row.get("place_and_route", {}).get("fmax_mhz", [])]
+        estimated = row["estimated_luts"]
+        table.add_row(
+            row["array"], str(row["lanes"]), f"{row['luts']:,}", f"{row['luts'] / row['device_luts']:.0%}",
+            "" if estimated is None else f"{estimated:,} ({estimated / row['luts'] - 1:+.1%})",
+            f"{row['ffs']:,}", str(row["multipliers"]), str(row["block_rams"]), " ".join(fmax),
+        )  # fmt: skip
+    return table
+
+
+def part_table(family: str, row: dict[str, Any]) -> Table:
+    """One row a part, of one array."""
+    table = Table(title=f"{family} {row['array']}: its parts", box=None)
+    for name in ("part", "count", "LUTs each", "flip-flops each", "LUTs", "flip-flops", "multipliers", "block RAMs"):
+        table.add_column(name, justify="left" if name == "part" else "right", no_wrap=True)
+    for name, part in row["parts"].items():
+        count = part["count"]
+        table.add_row(
+            name, str(count), f"{part['luts'] / count:,.0f}", f"{part['ffs'] / count:,.0f}", f"{part['luts']:,}",
+            f"{part['ffs']:,}", str(part["multipliers"] or ""), str(part["block_rams"] or ""),
+        )  # fmt: skip
+    return table
+
+
+def measure(
+    console: Console, board: Board, hardware: HwConfig, seeds: int, folder: Path
+) -> tuple[dict[str, Any], list[str]]:
+    """An array's row for area.json, and what is over its budget. seeds: of place and route, 0 for none."""
+    device = devices.find_device(board.name)
+    parts = parts_of(synthesise(console, board, hardware, folder), TOP, CELLS[board.family])
+    total = sum((cost for _, cost in parts.values()), Cost())
+    row = {
+        "family": board.family, "device": device.name, "array": hardware.array, "lanes": hardware.lanes,
+        "hardware": asdict(hardware), **asdict(total), "device_luts": device.luts,
+        "estimated_luts": devices.luts(hardware, devices.FAMILIES[board.family]),
+        "parts": {name: {"count": count, **asdict(cost)} for name, (count, cost) in parts.items()},
+    }  # fmt: skip
+    if seeds:
+        row["place_and_route"] = place_and_route(console, board, hardware, seeds, folder)
+    needed = choice.need(hardware, device)
+    if (total.multipliers, total.block_rams) != (needed.multipliers, needed.block_rams):
+        raise IntactError(
+            f"{board.family} {hardware.array}: {total.multipliers} multipliers and {total.block_rams} block RAMs "
+            f"synthesised, {needed.multipliers} and {needed.block_rams} expected (pyexport/devices.py)"
+        )
+    return row, over_budget(board.family, hardware, parts)
+
+
+def chosen_boards(families: str | None) -> list[Board]:
+    """One board of each family that has cells to count here; of `families` alone, comma-separated."""
+    first = {board.family: board for board in reversed(BOARDS.values()) if board.family in CELLS}
+    names = families.split(",") if families else sorted(first)
+    if unknown := sorted(set(names) - set(first)):
+        raise IntactError(f"--families: {', '.join(unknown)}: there are {', '.join(sorted(first))}")
+    return [first[name] for name in names]
+
+
+def arrays_of(text: str, board: Board) -> list[HwConfig]:
+    """The arrays to measure on a board, none twice; `largest` is the largest that its device holds."""
+    found = [
+        largest(board) if name == LARGEST else hwconfig.for_array(*hwconfig.parse_array(name), layers=build.BLOCK_WORDS)
+        for name in text.split(",")
+    ]
+    return list(dict.fromkeys(found))
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command behind `make area`."""
+    parser = export.Parser(prog="area.py", description="Measure what the hardware costs on each device family.")
+    parser.add_argument("--families", metavar="NAMES", help="comma-separated (default: all that are known)")
+    parser.add_argument("--arrays", default=ARRAYS, help=f"comma-separated (default {ARRAYS})")
+    parser.add_argument("--fmax", action="store_true", help="place and route too: minutes for each array and seed")
+    parser.add_argument("--seeds", type=int, default=SEEDS, help=f"of place and route (default {SEEDS})")
+    parser.add_argument("--out", default="build/area", metavar="DIR", help="inside the checkout")
+    options = parser.parse_args(arguments)
+    if options.seeds < 1:
+        parser.error(f"--seeds {options.seeds} is not above 0")
+    console = report.console()
+    rows: list[dict[str, Any]] = []
+    faults: list[str] = []
+    try:
+        folder = Path(options.out).resolve()
+        relative(folder)
+        export.write_files({}, folder)  # says at once where a folder cannot be written
+        for board in chosen_boards(options.families):
+            for hardware in arrays_of(options.arrays, board):
+                row, over = measure(console, board, hardware, options.seeds if options.fmax else 0, folder)
+                rows.append(row)
+                faults += over
+        (folder / "area.json").write_text(json.dumps(rows, indent=1) + "\n")
+    except (IntactError, OSError) as error:
+        return export.refused(error)
+    for family in dict.fromkeys(row["family"] for row in rows):
+        of_family = [row for row in rows if row["family"] == family]
+        console.print(array_table(family, of_family))
+        for row in of_family:
+            console.print()
+            console.print(part_table(family, row))
+        console.print()
+    console.print(f"written to {folder / 'area.json'}", soft_wrap=True)
+    if faults:
+        return export.refused(IntactError("over budget: " + "; ".join(faults)))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
