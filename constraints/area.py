@@ -1,6 +1,6 @@
 """`make area`: what the hardware costs, array by array and part by part, synthesised with its hierarchy kept.
 
-    .venv/bin/python constraints/area.py [--families ecp5,...] [--arrays 4x4,8x8,...] [--fmax] [--seeds N] 
+    .venv/bin/python constraints/area.py [--families ecp5,...] [--arrays 4x4,8x8,...] [--fmax] [--seeds N]
         [--out DIR]
 
 Prints a table of arrays and one of parts for each, writes DIR/area.json, and ends with an error where a part costs more
@@ -23,7 +23,7 @@ bootstrap.ready(("numpy", "flatbuffers", "rich"))
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +32,7 @@ from rich.table import Table
 
 from constraints import build
 from constraints.boards import BOARDS, Board, clocks_per_bit
-from constraints.cells import CELLS, PARTS, Cells, Cost, parts_of
+from constraints.cells import CELLS, Cells, Cost, parts_of
 from constraints.flow import ROOT, Stages, relative, tool
 from pyexport import choice, devices, export, hwconfig, report
 from pyexport.errors import IntactError
@@ -61,9 +61,11 @@ BUDGETS: dict[str, tuple[Budget, ...]] = {}
 def largest(board: Board) -> HwConfig:
     """The array with the most multipliers that the board's device holds, with the default memories."""
     device = devices.find_device(board.name)
-    for hardware in choice.candidates():
-        if not choice.problems(choice.need(hardware, device), device):
-            return hardware
+    for rows, cols in choice.sizes():
+        for array in choice.with_lanes(rows, cols):
+            hardware = replace(array, layers=build.BLOCK_WORDS)
+            if not choice.problems(choice.need(hardware, device), device):
+                return hardware
     raise IntactError(f"{board.name}: no array fits")
 
 

@@ -31,20 +31,23 @@ from rich.table import Table
 
 from constraints.boards import BOARDS, Board, clocks_per_bit, find_board
 from constraints.ecp5_flow import Ecp5
-from constraints.flow import ROOT, Figure, Flow, Memory, Stages, Timing, relative
+from constraints.flow import ROOT, Figure, Flow, Stages, Timing, relative
+from pyexport import choice, devices, report
+from pyexport.devices import memories as memories
 from pyexport.errors import IntactError
 from pyexport.export import Parser, add_arguments, write_files
 from pyexport.hwconfig import HwConfig, parse_array
-from pyexport.windows import BANKS
 
 FLOWS: dict[str, Flow] = {"ecp5": Ecp5()}
 IMAGES = {"PRG_FILE": "program.mem", "WGT_FILE": "weights.mem", "PRM_FILE": "params.mem", "TAB_FILE": "tables.mem"}
 BLOCK_WORDS = 512  # words of 32 bits in one block RAM: fewer layer counters would save nothing
-UART_PAYLOAD = 512  # PAYLOAD of rtl/uart_host.v
 
 
 def export_options(options: argparse.Namespace, board: Board) -> list[str]:
-    """The exporter's options from --array, --match and --export-args; the board's array where nothing says another."""
+    """The exporter's options from --array, --match and --export-args; the board's array where nothing says another.
+
+    The exporter is told the board where its device is known, so that it refuses what does not fit, or finds what does.
+    """
     given = ["--array", options.array] if options.array else []
     given += ["--match", options.match] if options.match else []
     try:
@@ -54,16 +57,29 @@ def export_options(options: argparse.Namespace, board: Board) -> list[str]:
     parser = Parser(prog="build.py", usage="")
     add_arguments(parser)  # no others: where and what the exporter writes is decided here
     found = parser.parse_args(given)
-    if found.array:
+    known = any(board.name in device.boards for device in devices.DEVICES.values())
+    if found.board not in (None, board.name):
+        raise IntactError(f"--export-args: --board {found.board}, but the bitstream is for {board.name}")
+    if found.array == choice.AUTO and not known:
+        raise IntactError(f"--array {choice.AUTO}: {board.name} has no entry in pyexport/devices.py")
+    if found.array and found.array != choice.AUTO:
         parse_array(found.array)
-    return given if found.array or found.config else [*given, "--array", board.array]
+    given += [] if found.array or found.config else ["--array", board.array]
+    return [*given, "--board", board.name] if known and not found.board else given
 
 
 def export(stages: Stages, model: Path, more: list[str], folder: Path) -> HwConfig:
-    """Runs the exporter with the options `more`: memory images into `folder`. Returns the hardware to build."""
+    """Runs the exporter with the options `more`: memory images into `folder`. Shows what of the device they take and
+    returns the hardware to build.
+    """
     command = [sys.executable, "pyexport/export.py", str(model), "-o", str(folder), *more]
     stages.run("export", "export.log", command)
-    hardware = json.loads((folder / "manifest.json").read_text())["hardware"]
+    manifest = json.loads((folder / "manifest.json").read_text())
+    hardware = manifest["hardware"]
+    if "fit" in manifest:
+        stages.console.print(report.fit_table(manifest["fit"]))
+        for line in report.fit_lines(manifest["fit"]):
+            stages.console.print(line, highlight=False, soft_wrap=True)
     config = HwConfig(**{name.lower(): value for name, value in hardware.items()})
     return replace(config, layers=max(config.layers, BLOCK_WORDS))
 
@@ -73,24 +89,6 @@ def sources(board: Board) -> list[Path]:
     cells = [ROOT / "rtl", ROOT / "constraints" / board.family]
     files = {path.name: path for folder in cells for path in sorted(folder.glob("*.v"))}
     return [*files.values(), ROOT / board.top]
-
-
-def memories(hardware: HwConfig) -> list[Memory]:
-    """What must become block RAM, by instance name in rtl/intact_core.v and the modules that it joins."""
-    if hardware.window:
-        bank = -(-hardware.act_depth // BANKS)
-        activations = [Memory(f"gen_bank[{i}]", bank, hardware.act_bits) for i in range(BANKS)]
-    else:
-        activations = [Memory("activations", hardware.act_depth, hardware.act_bits)]
-    return [
-        *activations,
-        Memory("weight_memory", hardware.wgt_depth, hardware.wgt_bits),
-        Memory("parameter_memory", hardware.prm_depth, hardware.prm_bits),
-        Memory("program_memory", hardware.prg_depth, 64),
-        Memory("layer_counters", hardware.layers, 32),
-        Memory("payload", UART_PAYLOAD, 8),
-        *[Memory(f"gen_table_lane[{i}]", 256 * hardware.tables, 8) for i in range(hardware.lanes) if hardware.tables],
-    ]
 
 
 def check_fit(board: Board, hardware: HwConfig) -> None:

@@ -1,4 +1,4 @@
-"""Counts of cells in a synthesised hierarchy: what a family's cells are, and which part of the design they belong to."""
+"""Cells of a synthesised hierarchy: what a family's cost, and which part of the design they belong to."""
 
 from __future__ import annotations
 
@@ -53,8 +53,8 @@ class Cost:
 class Cells:
     """A family's synthesis, and its cells as regular expressions for whole names.
 
-    synthesis: yosys' command, hierarchy kept.  luts, multipliers, block_rams: how many a cell counts as.  free: cells that
-    take nothing of these: multiplexers behind LUTs, inverters, vendor primitives counted by others.
+    synthesis: yosys' command, hierarchy kept.  luts, multipliers, block_rams: how many a cell counts as.  free: cells
+    that take nothing of these, multiplexers behind LUTs above all.
     """
 
     synthesis: str

@@ -15,7 +15,7 @@ from pyexport.hwconfig import HwConfig
 AUTO = "auto"
 SIZES = (4, 8, 16, 32)  # rows and columns that are tried
 FEWER_LANES = (1, 2, 4)  # requantise lanes that are tried: as many as there can be, divided by these
-# from an array to it with memories that hold the network, it with the words used as depths, and the cycles of an inference
+# from an array to it with memories that hold the network, it with the words used as depths, and an inference's cycles
 Measure = Callable[[HwConfig], tuple[HwConfig, HwConfig, int]]
 SNUG = 512  # depths are whole multiples of it where powers of two take too many blocks
 
@@ -54,13 +54,14 @@ class Trial:
     def name(self) -> str:
         """The array, with its requantise lanes where there could be more."""
         hardware = self.hardware
-        fewer = hardware.lanes < math.gcd(hardware.rows, hardware.cols)
-        return f"{hardware.array}, {hardware.lanes} lanes" if fewer else hardware.array
+        if hardware.lanes == math.gcd(hardware.rows, hardware.cols):
+            return hardware.array
+        return f"{hardware.array}, {hardware.lanes} requantise lane{'s' if hardware.lanes > 1 else ''}"
 
 
 @dataclass(frozen=True)
 class Choice:
-    """device: what was chosen for.  chosen: the trial that was taken.  trials: all, fastest first, the chosen one too."""
+    """device: what was chosen for.  chosen: the trial that was taken.  trials: all, fastest first."""
 
     device: Device
     chosen: Trial
@@ -91,8 +92,7 @@ def snug(hardware: HwConfig, used: HwConfig, device: Device) -> HwConfig:
     """`hardware` with memories no deeper than need be, as few of them as make it fit the device's block RAMs.
 
     used: the same with the words that the network really uses as depths. A memory whose depth is no power of two has
-    several blocks behind one another and a multiplexer, so the ones that save most are cut first; where even all of
-    them do not suffice, `hardware` is returned as it is.
+    several blocks behind one another and a multiplexer, so the ones that save most are cut first.
     """
     family = FAMILIES[device.family]
 
@@ -111,7 +111,7 @@ def snug(hardware: HwConfig, used: HwConfig, device: Device) -> HwConfig:
             break
         if saved[name]:
             cut = replace(cut, **{name: tight[name]})
-    return cut if blocks(cut) <= device.block_rams else hardware
+    return cut
 
 
 def sizes() -> list[tuple[int, int]]:
@@ -143,15 +143,21 @@ def trial(array: HwConfig, device: Device, measure: Measure) -> Trial:
 
 
 def try_all(device: Device, measure: Measure) -> list[Trial]:
-    """One trial of each size: with the most requantise lanes that fit, else with the fewest."""
+    """One trial of each size: with the most requantise lanes that fit, else with those that come nearest."""
     trials = []
     for rows, cols in sizes():
+        tried: list[Trial] = []
         for array in with_lanes(rows, cols):
-            one = trial(array, device, measure)
-            if not one.why_not:
+            tried.append(trial(array, device, measure))
+            if not tried[-1].why_not:
                 break
-        trials.append(one)
+        trials.append(min(tried, key=nearness))
     return trials
+
+
+def nearness(one: Trial) -> tuple[bool, bool, int]:
+    """Orders trials of one size: those that fit, then those that lack block RAMs or LUTs, then multipliers."""
+    return bool(one.why_not), one.cycles is None, one.need.multipliers if one.cycles is None else one.need.block_rams
 
 
 def choose(device: Device, array: HwConfig | None, measure: Measure) -> Choice:

@@ -20,7 +20,10 @@ MOST_LUTS = 0.9  # of a device: fuller ones do not route, or only slowly
 
 @dataclass(frozen=True)
 class Memory:
-    """A memory that must become block RAM: its instance name, words, bits of a word, bits under one write enable (0: all)."""
+    """A memory that must become block RAM: its instance name, words, bits of a word.
+
+    slice: bits under one write enable, 0 for all of a word.
+    """
 
     instance: str
     depth: int
@@ -106,7 +109,9 @@ def find_device(name: str) -> Device:
         if name in device.boards or name.upper() == device.name.upper():
             return device
     boards = sorted(board for device in DEVICES.values() for board in device.boards)
-    raise IntactError(f"board {name!r} is unknown; there are: {', '.join(boards)}, and the devices {', '.join(DEVICES)}")
+    raise IntactError(
+        f"board {name!r} is unknown; there are: {', '.join(boards)}, and the devices {', '.join(DEVICES)}"
+    )
 
 
 def memories(hardware: HwConfig) -> list[Memory]:
@@ -129,10 +134,10 @@ def memories(hardware: HwConfig) -> list[Memory]:
 
 
 def shaped(memory: Memory, family: Family) -> tuple[int, int]:
-    """Block RAMs that a memory takes and how many of them lie behind one another, which a multiplexer must choose from.
+    """Block RAMs that a memory takes and how many of them lie behind one another, with a multiplexer.
 
-    The shape that takes the fewest blocks, the shortest row of them where two do. A write enable covers whole bytes of a
-    block, or all of one that is narrower: a slice of 32 bits takes 36 of a block's 36 bits, or 8 blocks of 4.
+    The shape that takes the fewest blocks, and of those the one with the fewest rows. A write enable covers
+    whole bytes of a block, or all of one that is narrower: 32 bits take 36 of a block's 36 bits, or 8 blocks of 4 bits.
     """
     bits = memory.slice or memory.width
     slices = -(-memory.width // bits)

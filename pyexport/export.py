@@ -263,7 +263,9 @@ def refused(error: IntactError | OSError) -> int:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options that decide what is exported; the simulation's command takes them too."""
     parser.add_argument(
-        "--array", metavar="RxC", help="input lanes x output lanes (default 8x8), or auto: the fastest that --board holds"
+        "--array",
+        metavar="RxC",
+        help="input lanes x output lanes (default 8x8), or auto: the fastest that --board holds",
     )
     parser.add_argument("--board", metavar="NAME", help="board or device: show what fits, refuse what does not")
     parser.add_argument("--match", choices=sorted(LAYERS), help="the runtime whose bits to give (default: the model's)")

@@ -147,7 +147,7 @@ def fit_table(fit: dict[str, Any]) -> Table:
     """One row for each array tried on a device, from manifest.json's data; the chosen one is marked."""
     table = Table(title=f"arrays on {fit['device']}", box=None)
     for name in ("", "array", "cycles", "multipliers", "block RAMs", "LUTs, estimated", "fits"):
-        table.add_column(name, justify="left" if name in ("", "array", "fits") else "right", no_wrap=name != "fits")
+        table.add_column(name, justify="left" if name in ("", "array", "fits") else "right", no_wrap=True)
     for one in fit["trials"]:
         shown = [one[key] for key in ("cycles", "multipliers", "block_rams", "luts")]
         table.add_row(
