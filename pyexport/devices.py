@@ -43,6 +43,7 @@ class LutModel:
     requantise: a requantise lane.  row: a byte of an activation word.  table: a byte looked up.
     window: the 3x3 window's generator, and with it for each row (window_row) and each of up to nine taps of a lane
     (window_tap).
+    flattened: what is left of the sum where synthesis dissolves the modules, placed.
     """
 
     fixed: float
@@ -54,6 +55,7 @@ class LutModel:
     window: float
     window_row: float
     window_tap: float
+    flattened: float
 
 
 @dataclass(frozen=True)
@@ -88,8 +90,21 @@ class Device:
 # 18 kbit; enables for bytes of nine bits from 9 bits of width on
 _BLOCKS_18K = ((512, 36), (1024, 18), (2048, 9), (4096, 4), (8192, 2), (16384, 1))
 
+_ECP5_LUTS = LutModel(
+    fixed=3512,
+    lane=314,
+    product=18.3,
+    requantise=1173,
+    row=41,
+    table=13,
+    window=1052,
+    window_row=112,
+    window_tap=8,
+    flattened=0.92,
+)
+
 FAMILIES = {
-    "ecp5": Family(_BLOCKS_18K, 9, product=1, requantise=4, luts=None),
+    "ecp5": Family(_BLOCKS_18K, 9, product=1, requantise=4, luts=_ECP5_LUTS),
 }
 
 # Lattice FPGA-DS-02012, ECP5 family selection
@@ -134,7 +149,7 @@ def memories(hardware: HwConfig) -> list[Memory]:
 
 
 def shaped(memory: Memory, family: Family) -> tuple[int, int]:
-    """Block RAMs that a memory takes and how many of them lie behind one another, with a multiplexer.
+    """Block RAMs that a memory takes, and the rows that they make: of several a multiplexer chooses one.
 
     The shape that takes the fewest blocks, and of those the one with the fewest rows. A write enable covers
     whole bytes of a block, or all of one that is narrower: 32 bits take 36 of a block's 36 bits, or 8 blocks of 4 bits.
@@ -160,20 +175,25 @@ def multipliers(hardware: HwConfig, family: Family) -> int:
     return family.product * hardware.multipliers + family.requantise * hardware.lanes
 
 
-def luts(hardware: HwConfig, family: Family) -> int | None:
-    """LUTs that the hardware is estimated to take, None where the family was never measured.
-
-    A memory of several blocks behind one another takes one more for each bit of each block, which is the multiplexer.
-    """
-    model = family.luts
-    if model is None:
-        return None
+def logic(hardware: HwConfig, model: LutModel) -> int:
+    """LUTs of all modules, each by itself: what `make area` counts, memories' multiplexers apart."""
     rows, cols, lanes = hardware.rows, hardware.cols, hardware.lanes
-    logic = model.fixed + model.lane * cols + model.product * rows * cols + model.requantise * lanes + model.row * rows
-    logic += model.table * lanes if hardware.tables else 0
+    total = model.fixed + model.lane * cols + model.product * rows * cols + model.requantise * lanes + model.row * rows
+    total += model.table * lanes if hardware.tables else 0
     if hardware.window:
-        logic += model.window + model.window_row * rows + model.window_tap * min(rows, 9) * cols
+        total += model.window + model.window_row * rows + model.window_tap * min(rows, 9) * cols
+    return round(total)
+
+
+def luts(hardware: HwConfig, family: Family) -> int | None:
+    """LUTs that the hardware is estimated to take once placed, None where the family was never measured.
+
+    A memory with several rows of blocks takes one more for each bit of each row, which is its multiplexer.
+    """
+    if family.luts is None:
+        return None
+    total = family.luts.flattened * logic(hardware, family.luts)
     for memory in memories(hardware):
-        behind = shaped(memory, family)[1]
-        logic += memory.width * behind if behind > 1 else 0
-    return round(logic)
+        rows = shaped(memory, family)[1]
+        total += memory.width * rows if rows > 1 else 0
+    return round(total)

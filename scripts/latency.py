@@ -1,4 +1,5 @@
-"""`make latency`: inference times of the MLPerf Tiny networks, cycles / clock, beside published ones of the same networks.
+"""`make latency`: inference times of the MLPerf Tiny networks, cycles / clock, beside published ones.
+
 
     .venv/bin/python scripts/latency.py [--array 8x8] [--clock MHZ] [--bench build/bench/bench.json]
 
