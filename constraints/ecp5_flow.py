@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from constraints.boards import Board
+from constraints.ecp5_registers import BLOCK_RAM, use_output_registers
 from constraints.flow import ROOT, Figure, Flow, Memory, Stages, Timing, relative, synthesis_script, tool
 from pyexport import devices
 from pyexport.errors import IntactError
 from pyexport.hwconfig import HwConfig
 
 FAMILY = devices.FAMILIES["ecp5"]
-BLOCK_RAM = "DP16KD"
 MULTIPLIER = "MULT18X18D"
 LUT_RAM = "TRELLIS_DPR16X4"
 FIFO = "fifo"  # of rtl/stream_out.v, four words: the only memory that belongs into LUTs
@@ -44,6 +44,7 @@ class Ecp5(Flow):
         script = stages.folder / "synthesis.ys"
         script.write_text(synthesis_script(sources, parameters, f"synth_ecp5 -top top -json {relative(netlist)}"))
         stages.run("synthesis", "yosys.log", [tool("yosys"), "-s", relative(script)])
+        use_output_registers(netlist, "top")
         return netlist
 
     def check_netlist(self, netlist: Path, memories: Sequence[Memory], multipliers: int) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import copy
 import json
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ from rich.console import Console
 from constraints import build
 from constraints.boards import BOARDS, Board, clocks_per_bit, find_board
 from constraints.ecp5_flow import Ecp5, ecp5_pll, timing
+from constraints.ecp5_registers import absorb
 from constraints.flow import ROOT, Memory, Stages, relative
 from pyexport.errors import IntactError
 from pyexport.hwconfig import HwConfig
@@ -174,3 +177,52 @@ def test_clocks_that_cannot_be_made_are_refused() -> None:
     assert clocks_per_bit(50, 1_000_000) == 50
     with pytest.raises(IntactError, match="baud"):
         clocks_per_bit(50, 3_000_000)
+
+
+def cell(kind: str, parameters: dict[str, str], **pins: list[int | str]) -> dict[str, Any]:
+    directions = {pin: "output" if pin in ("Q", "DOA0", "DOB0", "Z") else "input" for pin in pins}
+    return {"type": kind, "parameters": parameters, "connections": pins, "port_directions": directions}
+
+
+def memory_and_registers() -> dict[str, Any]:
+    """A block RAM with a plain flip-flop behind each of two outputs, which feed a LUT."""
+    plain = {"CEMUX": "1 ", "CLKMUX": "CLK", "LSRMUX": "LSR"}
+    return {
+        "ports": {"clk": {"bits": [2]}, "out": {"bits": [7]}},
+        "cells": {
+            "memory": cell("DP16KD", {"REGMODE_A": "NOREG"}, CLKA=[2], CLKB=[2], DOA0=[3], DOB0=[4], OCEA=["0"]),
+            "low": cell("TRELLIS_FF", dict(plain), CLK=[2], DI=[3], LSR=["0"], Q=[5]),
+            "high": cell("TRELLIS_FF", dict(plain), CLK=[2], DI=[4], LSR=["0"], Q=[6]),
+            "lut": cell("LUT4", {}, A=[5], B=[6], Z=[7]),
+        },
+    }
+
+
+def test_block_ram_takes_its_registers() -> None:
+    module = memory_and_registers()
+    assert absorb(module) == (1, 1)
+    assert set(module["cells"]) == {"memory", "lut"}
+    memory = module["cells"]["memory"]
+    assert [memory["connections"][pin] for pin in ("DOA0", "DOB0", "OCEA", "OCEB")] == [[5], [6], ["1"], ["1"]]
+    assert {memory["parameters"][f"REGMODE_{port}"] for port in "AB"} == {"OUTREG"}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda module: module["cells"]["high"]["connections"].update(CLK=[9]),
+        lambda module: module["cells"]["high"]["connections"].update(LSR=[9]),
+        lambda module: module["cells"]["high"]["parameters"].update(CEMUX="CE"),
+        lambda module: module["cells"]["high"]["parameters"].update(CLKMUX="INV"),
+        lambda module: module["cells"]["lut"]["connections"].update(A=[4]),  # one output is read directly too
+        lambda module: module["ports"]["out"].update(bits=[3]),
+        lambda module: module["cells"].pop("high") and module["cells"]["lut"]["connections"].update(A=[4], B=[5]),
+        lambda module: module["cells"]["memory"]["connections"].update(CLKA=[9]),
+    ],
+)
+def test_block_ram_leaves_other_registers(change: Callable[[dict[str, Any]], Any]) -> None:
+    module = memory_and_registers()
+    change(module)
+    before = copy.deepcopy(module)
+    assert absorb(module) == (1, 0)
+    assert module == before

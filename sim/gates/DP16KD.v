@@ -2,8 +2,8 @@
 // Simulation model of the ECP5's block RAM as synthesis uses it for rtl/ram.v: port A writes, port B reads, one clock.
 //
 // 1024 words of 18 bits: two groups of 9. Widths 1, 2, 4, 9, 18 and 36, each port its own; at 18 and 36 the lowest
-// address bits are the write enables of the groups. Port B's output comes 1 cycle after its address. A 36-bit word has its
-// low half on the pins of A and its high half on those of B. Contents at power-up: INITVAL_nn, 16 words each, 20 bits apart.
+// address bits are the write enables of the groups. Port B's output comes 1 cycle after its address, 2 with the output
+// registers (both ports alike). A 36-bit word has its low half on the pins of A and its high half on those of B. Contents at power-up: INITVAL_nn, 16 words each, 20 bits apart.
 //
 // A read of a word in the cycle that writes it gives a wrong word on purpose: the real one is not specified, and the
 // design must not use it. Any other setting ends the simulation.
@@ -94,6 +94,7 @@ module DP16KD #(
 
     reg  [17:0] mem [0:1023];
     reg  [35:0] read_word;
+    reg  [35:0] registered;
     wire        writes = CEA & WEA;
     // address bits within the wider port's word
     localparam WIDER  = (DATA_WIDTH_A > DATA_WIDTH_B) ? DATA_WIDTH_A : DATA_WIDTH_B;
@@ -126,6 +127,7 @@ module DP16KD #(
             else if (DATA_WIDTH_B == 36) read_word <= {mem[{read_addr[13:5], 1'b1}], mem[{read_addr[13:5], 1'b0}]};
             else read_word <= {mem[read_addr[13:4]] >> ((DATA_WIDTH_B == 18) ? 5'd0 : read_bit), 18'd0};
         end
+        if (OCEB) registered <= read_word;
     end
 
     assign {
@@ -133,10 +135,10 @@ module DP16KD #(
         DOB9, DOB8, DOB7, DOB6, DOB5, DOB4, DOB3, DOB2, DOB1, DOB0,
         DOA17, DOA16, DOA15, DOA14, DOA13, DOA12, DOA11, DOA10,
         DOA9, DOA8, DOA7, DOA6, DOA5, DOA4, DOA3, DOA2, DOA1, DOA0
-    } = read_word;
+    } = (REGMODE_B == "OUTREG") ? registered : read_word;
 
     initial begin
-        if (REGMODE_A != "NOREG" || REGMODE_B != "NOREG" || CLKAMUX != "CLKA" ||
+        if (REGMODE_A != REGMODE_B || (REGMODE_A != "NOREG" && REGMODE_A != "OUTREG") || CLKAMUX != "CLKA" ||
             CLKBMUX != "CLKB" || CSDECODE_A != "0b000" || CSDECODE_B != "0b000") begin
             $display("DP16KD: settings without a model");
             $finish;
@@ -148,8 +150,8 @@ module DP16KD #(
         $finish;
     end
 
-    // OCEB enables an output register that is not there; the other parameters do not matter to these settings
-    wire _unused = &{1'b0, CLKB, OCEA, OCEB, WRITEMODE_A, WRITEMODE_B, RESETMODE, ASYNC_RESET_RELEASE, GSR};
+    // the other parameters do not matter to these settings
+    wire _unused = &{1'b0, CLKB, OCEA, WRITEMODE_A, WRITEMODE_B, RESETMODE, ASYNC_RESET_RELEASE, GSR};
 
 endmodule
 

@@ -21,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 from rich.console import Console
 
+from constraints.ecp5_registers import BLOCK_RAM, use_output_registers
 from constraints.flow import Stages, relative, tool
 from pyexport import golden, images, lower, quantise, readers
 from pyexport.errors import IntactError
@@ -103,16 +104,20 @@ def synthesise(family: Family, lowered: lower.Lowered, folder: Path, stages: Sta
     sources = {path.name: path for place in places for path in sorted(place.glob("*.v"))}
     values = [f"{name} {value}" for name, value in lowered.config.verilog_parameters().items()]
     values += [f'{name} "{relative(folder / file)}"' for name, file in IMAGES.items() if (folder / file).is_file()]
-    netlist, script = folder / "netlist.v", folder / "synthesis.ys"
+    netlist, script, mapped = folder / "netlist.v", folder / "synthesis.ys", folder / "netlist.json"
     lines = [
         f"read_verilog -defer -Irtl {' '.join(relative(path) for path in sources.values())}",
         f"chparam {' '.join(f'-set {value}' for value in values)} intact_core",
         f"{family.command} -top intact_core",
         "check -assert",
-        f"write_verilog -noattr {relative(netlist)}",
+        f"write_json {relative(mapped)}",
     ]
     script.write_text("\n".join(lines) + "\n")
     stages.run("synthesis", "yosys.log", [tool("yosys"), "-s", relative(script)])
+    if family.block_ram == BLOCK_RAM:  # as in a bitstream
+        use_output_registers(mapped, "intact_core")
+    written = f"read_json {relative(mapped)}; write_verilog -noattr {relative(netlist)}"
+    stages.run("netlist", "netlist.log", [tool("yosys"), "-p", written])
     return netlist
 
 
