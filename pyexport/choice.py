@@ -200,7 +200,7 @@ def described(choice: Choice) -> dict[str, Any]:
                 "cycles": one.cycles,
                 "multipliers": one.need.multipliers,
                 "block_rams": None if one.cycles is None else one.need.block_rams,
-                "luts": one.need.luts,
+                "luts": None if one.cycles is None else one.need.luts,
                 "why_not": list(one.why_not),
             }
             for one in choice.trials
