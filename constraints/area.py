@@ -42,7 +42,7 @@ ARRAYS = "4x4,8x8,16x8,largest"
 LARGEST = "largest"
 SEEDS = 3
 TOP = "uart_system"
-LANE = "MAC lane"
+LANE, PRODUCTS = "MAC lane", "multipliers"
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ def largest(board: Board) -> HwConfig:
     """The array with the most multipliers that the board's device holds, with the default memories."""
     device = devices.find_device(board.name)
     for rows, cols in choice.sizes():
-        for array in choice.with_lanes(rows, cols):
+        for array in choice.variants(rows, cols, choice.Wanted(), devices.FAMILIES[board.family].pairs):
             hardware = replace(array, layers=build.BLOCK_WORDS)
             if not choice.problems(choice.need(hardware, device), device):
                 return hardware
@@ -199,11 +199,12 @@ def part_table(family: str, row: dict[str, Any]) -> Table:
             name, str(count), f"{part['luts'] / count:,.0f}", f"{part['ffs'] / count:,.0f}", f"{part['luts']:,}",
             f"{part['ffs']:,}", str(part["multipliers"] or ""), str(part["block_rams"] or ""),
         )  # fmt: skip
-        if name == LANE:
-            products = row["hardware"]["rows"] * count
-            table.add_row(
-                "  a product of it", str(products), f"{part['luts'] / products:,.1f}", f"{part['ffs'] / products:,.1f}"
-            )
+    products = row["hardware"]["rows"] * row["hardware"]["cols"]
+    luts, ffs = (sum(row["parts"][name][key] for name in (LANE, PRODUCTS)) for key in ("luts", "ffs"))
+    table.add_section()
+    table.add_row(
+        f"of {LANE} and {PRODUCTS}, a MAC", str(products), f"{luts / products:,.1f}", f"{ffs / products:,.1f}"
+    )
     return table
 
 

@@ -40,6 +40,7 @@ from pyexport.hwconfig import HwConfig, parse_array
 
 FLOWS: dict[str, Flow] = {"ecp5": Ecp5()}
 IMAGES = {"PRG_FILE": "program.mem", "WGT_FILE": "weights.mem", "PRM_FILE": "params.mem", "TAB_FILE": "tables.mem"}
+PAIR = "mul8_pair.v"  # of the families whose blocks compute two products
 BLOCK_WORDS = 512  # words of 32 bits in one block RAM: fewer layer counters would save nothing
 
 
@@ -94,9 +95,12 @@ def sources(board: Board) -> list[Path]:
 def check_fit(board: Board, hardware: HwConfig) -> None:
     """Refuses, before any tool runs, what the device cannot hold."""
     flow = FLOWS[board.family]
+    if hardware.packed and not (ROOT / "constraints" / board.family / PAIR).is_file():
+        raise IntactError(f"array {hardware.array}: a block of {board.name} computes one product: leave out --packed")
     if (needed := flow.multipliers(hardware)) > board.multipliers:
         raise IntactError(
-            f"array {hardware.array}: needs {needed} multipliers, {board.name} has {board.multipliers}: too large"
+            f"array {hardware.array}: needs {needed} multipliers, {board.name} has {board.multipliers}: too large; "
+            "fewer requantise lanes (--lanes) and two products a block (--packed) take less"
         )
     blocks = sum(flow.block_rams(memory) for memory in memories(hardware))
     if blocks > board.block_rams:

@@ -12,6 +12,8 @@ from pyexport.errors import IntactError
 GLUE = "joins"  # what belongs to no part
 # module -> part; what a module contains belongs to it unless it is a part of its own
 PARTS = {
+    "mul8": "multipliers",
+    "mul8_pair": "multipliers",
     "mac_lane": "MAC lane",
     "requant_lane": "requantise lane",
     "drain": "drain",

@@ -31,7 +31,7 @@ class Ecp5(Flow):
         return pll.clock, {"PLL_MULTIPLY": pll.multiply, "PLL_DIVIDE": pll.divide, "PLL_POST": pll.post}
 
     def multipliers(self, hardware: HwConfig) -> int:
-        """One for each int8 product, four for the 32 x 31 bits of each requantise lane."""
+        """One for each int8 product or each two, four for the 32 x 31 bits of each requantise lane."""
         return devices.multipliers(hardware, FAMILY)
 
     def block_rams(self, memory: Memory) -> int:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
-from pyexport import devices
+from pyexport import devices, hwconfig
 from pyexport.devices import FAMILIES, Device, Memory
 from pyexport.errors import IntactError
 from pyexport.hwconfig import HwConfig
@@ -18,6 +18,15 @@ FEWER_LANES = (1, 2, 4)  # requantise lanes that are tried: as many as there can
 # from an array to it with memories that hold the network, it with the words used as depths, and an inference's cycles
 Measure = Callable[[HwConfig], tuple[HwConfig, HwConfig, int]]
 SNUG = 512  # depths are whole multiples of it where powers of two take too many blocks
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """array: None to choose one.  most_lanes: requantise lanes at most.  packed: only arrays of two products a block."""
+
+    array: HwConfig | None = None
+    most_lanes: int = 64
+    packed: bool = False
 
 
 @dataclass(frozen=True)
@@ -54,9 +63,10 @@ class Trial:
     def name(self) -> str:
         """The array, with its requantise lanes where there could be more."""
         hardware = self.hardware
-        if hardware.lanes == math.gcd(hardware.rows, hardware.cols):
-            return hardware.array
-        return f"{hardware.array}, {hardware.lanes} requantise lane{'s' if hardware.lanes > 1 else ''}"
+        parts = [hardware.array]
+        if hardware.lanes < math.gcd(hardware.rows, hardware.cols):
+            parts.append(f"{hardware.lanes} requantise lane{'s' if hardware.lanes > 1 else ''}")
+        return ", ".join([*parts, "packed"] if hardware.packed else parts)
 
 
 @dataclass(frozen=True)
@@ -122,10 +132,16 @@ def sizes() -> list[tuple[int, int]]:
     )
 
 
-def with_lanes(rows: int, cols: int) -> Iterator[HwConfig]:
-    """An array with as many requantise lanes as there can be, then with fewer: never faster, but smaller."""
-    for fewer in FEWER_LANES:
-        yield HwConfig(rows, cols, math.gcd(rows, cols) // fewer)
+def variants(rows: int, cols: int, wanted: Wanted, pairs: bool) -> Iterator[HwConfig]:
+    """An array with as many requantise lanes as there can be, then with fewer; each unpacked, then packed.
+
+    None is faster than those before it. pairs: whether the device's blocks compute two products.
+    """
+    most = hwconfig.for_array(rows, cols, wanted.most_lanes).lanes
+    lanes = [most // fewer for fewer in FEWER_LANES if most % fewer == 0]
+    for each in lanes:
+        for packed in (1,) if wanted.packed else (0, 1) if pairs else (0,):
+            yield HwConfig(rows, cols, each, packed=packed)
 
 
 def trial(array: HwConfig, device: Device, measure: Measure) -> Trial:
@@ -142,12 +158,13 @@ def trial(array: HwConfig, device: Device, measure: Measure) -> Trial:
     return Trial(hardware, found, cycles, problems(found, device))
 
 
-def try_all(device: Device, measure: Measure) -> list[Trial]:
-    """One trial of each size: with the most requantise lanes that fit, else with those that come nearest."""
+def try_all(device: Device, wanted: Wanted, measure: Measure) -> list[Trial]:
+    """One trial of each size: its first variant that fits, else the one that comes nearest."""
+    pairs = FAMILIES[device.family].pairs
     trials = []
     for rows, cols in sizes():
         tried: list[Trial] = []
-        for array in with_lanes(rows, cols):
+        for array in variants(rows, cols, wanted, pairs):
             tried.append(trial(array, device, measure))
             if not tried[-1].why_not:
                 break
@@ -160,17 +177,19 @@ def nearness(one: Trial) -> tuple[bool, bool, int]:
     return bool(one.why_not), one.cycles is None, one.need.multipliers if one.cycles is None else one.need.block_rams
 
 
-def choose(device: Device, array: HwConfig | None, measure: Measure) -> Choice:
-    """The array for a network: `array`, or with None the fastest that fits `device`, the smallest of equally fast ones.
+def choose(device: Device, wanted: Wanted, measure: Measure) -> Choice:
+    """The array that is wanted, or where none is named the fastest that fits `device`, the smallest of equally fast ones.
 
-    Raises IntactError, saying what there is too little of, where `array` or with None every array is too large.
+    Raises IntactError, saying what there is too little of, where it or every array is too large.
     """
-    if array is not None:
-        one = trial(array, device, measure)
+    if wanted.packed and not FAMILIES[device.family].pairs:
+        raise IntactError(f"a multiplier block of {device.name} computes one product: leave out --packed")
+    if wanted.array is not None:
+        one = trial(wanted.array, device, measure)
         if one.why_not:
             raise IntactError(f"array {one.name} does not fit {device.name}: it takes {'; '.join(one.why_not)}")
         return Choice(device, one, (one,))
-    trials = try_all(device, measure)
+    trials = try_all(device, wanted, measure)
     trials.sort(key=lambda one: (one.cycles is None, one.cycles or 0, one.need.multipliers, one.need.block_rams))
     fitting = [one for one in trials if not one.why_not]
     if not fitting:

@@ -65,6 +65,7 @@ class Family:
     shapes: words and bits of a block RAM in each of its shapes, the widest first.  byte: bits under one write enable in
     the shapes that are wider; a narrower shape has one.
     product, requantise: multiplier blocks of an int8 product and of a requantise lane.
+    pairs: whether a block computes two products where the array is packed.
     luts: None where no array of this family has been measured.
     """
 
@@ -72,6 +73,7 @@ class Family:
     byte: int
     product: int
     requantise: int
+    pairs: bool
     luts: LutModel | None
 
 
@@ -104,7 +106,7 @@ _ECP5_LUTS = LutModel(
 )
 
 FAMILIES = {
-    "ecp5": Family(_BLOCKS_18K, 9, product=1, requantise=4, luts=_ECP5_LUTS),
+    "ecp5": Family(_BLOCKS_18K, 9, product=1, requantise=4, pairs=True, luts=_ECP5_LUTS),
 }
 
 # Lattice FPGA-DS-02012, ECP5 family selection
@@ -172,7 +174,7 @@ def block_rams(memory: Memory, family: Family) -> int:
 
 def multipliers(hardware: HwConfig, family: Family) -> int:
     """Multiplier blocks that the hardware takes."""
-    return family.product * hardware.multipliers + family.requantise * hardware.lanes
+    return family.product * hardware.multiplier_blocks + family.requantise * hardware.lanes
 
 
 def logic(hardware: HwConfig, model: LutModel) -> int:

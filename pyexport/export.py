@@ -82,6 +82,8 @@ def export(
     arch: str | None = None,
     quantizers: str | None = None,
     allow_overflow: bool = False,
+    most_lanes: int = 64,
+    packed: bool = False,
     board: str | None = None,
 ) -> Exported:
     """Works out the integers of `model` (a path); writes nothing.
@@ -91,13 +93,16 @@ def export(
     say its own. overlap: the next input frame may come in during a run. relu, arch: of a state_dict, the layers that a
     ReLU follows, or the user's class as FILE.py:Class. quantizers: a JSON file with the widths that a tfmot model's
     file does not hold (readers.Options). allow_overflow: sums that can leave int32 wrap modulo 2^32 instead of being
-    refused. board: what must hold the hardware; array `auto` is then the fastest that fits. Raises IntactError.
+    refused. most_lanes: requantise lanes at most. packed: two products a multiplier block. board: what must hold the
+    hardware; array `auto` is then the fastest that fits. Raises IntactError.
     """
     device = devices.find_device(board) if board else None
     automatic = config is None and array == choice.AUTO
     if automatic and device is None:
         raise IntactError(f"--array {choice.AUTO} chooses for a device: say which with --board")
-    hardware = None if automatic else config or hwconfig.for_array(*hwconfig.parse_array(array))
+    hardware = config
+    if config is None and not automatic:
+        hardware = hwconfig.for_array(*hwconfig.parse_array(array), most_lanes, packed)
     said: dict[str, Any] = {"relu": relu, "arch": architecture.trace(arch) if arch else None}
     said["quantizers"] = load_quantizers(quantizers) if quantizers else None
     try:
@@ -110,7 +115,8 @@ def export(
         network = quantise.quantise(graph, match, allow_overflow)
         chosen = None
         if device is not None:
-            chosen = choice.choose(device, hardware, lambda each: measured(network, each, overlap, config))
+            wanted = choice.Wanted(hardware, most_lanes, packed)
+            chosen = choice.choose(device, wanted, lambda each: measured(network, each, overlap, config))
             hardware = config = chosen.chosen.hardware
         assert hardware is not None
         lowered = lower.lower(network, hardware, overlap)
@@ -268,6 +274,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="input lanes x output lanes (default 8x8), or auto: the fastest that --board holds",
     )
     parser.add_argument("--board", metavar="NAME", help="board or device: show what fits, refuse what does not")
+    parser.add_argument(
+        "--lanes", type=int, metavar="N", help="requantise lanes at most (default: as many as divide rows and columns)"
+    )
+    parser.add_argument(
+        "--packed", action="store_true", help="two products a multiplier block: half the array's blocks, no 3x3 window"
+    )
     parser.add_argument("--match", choices=sorted(LAYERS), help="the runtime whose bits to give (default: the model's)")
     parser.add_argument(
         "--input-shape", type=parse_shape, metavar="N,N", help="input without batch, if the file has none"
@@ -300,6 +312,10 @@ def from_arguments(args: argparse.Namespace, model: str, shape: tuple[int, ...] 
     """`export` with the options of `add_arguments`. shape: the input's, where a file of inputs tells it."""
     if args.config and args.array:
         raise IntactError("--config says the array: leave out --array")
+    if args.config and args.lanes is not None:
+        raise IntactError("--config says the lanes: leave out --lanes")
+    if args.config and args.packed:
+        raise IntactError("--config says whether products are packed: leave out --packed")
     config = load_config(args.config) if args.config else None
     array = "8x8" if args.array is None else args.array
     return export(
@@ -315,6 +331,8 @@ def from_arguments(args: argparse.Namespace, model: str, shape: tuple[int, ...] 
         args.arch,
         args.quantizers,
         args.allow_overflow,
+        64 if args.lanes is None else args.lanes,
+        args.packed,
         args.board,
     )
 

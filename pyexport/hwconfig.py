@@ -34,6 +34,7 @@ class HwConfig:
     act_depth: activation words of `rows` bytes.  wgt_depth: weight words of rows * cols bytes.
     prm_depth: parameter words of lanes * 160 bits.  prg_depth: program words of 64 bits.  layers: cycle counters.
     tables: tables of 256 codes; with 0 there is no hardware for them.
+    packed: 1 where two columns of the array share multiplier blocks, a block computing two products; 0 elsewhere.
     """
 
     rows: int = 8
@@ -45,6 +46,7 @@ class HwConfig:
     prg_depth: int = 1024
     layers: int = 256
     tables: int = 0
+    packed: int = 0
 
     def __post_init__(self) -> None:
         for name, low, high in (("rows", 1, 64), ("cols", 1, 64), ("lanes", 1, 64)):
@@ -61,6 +63,8 @@ class HwConfig:
             raise IntactError(f"array {self.array}: layers={self.layers} lies outside 1..4096")
         if not 0 <= self.tables <= 255:
             raise IntactError(f"array {self.array}: tables={self.tables} lies outside 0..255")
+        if self.packed not in (0, 1):
+            raise IntactError(f"array {self.array}: packed={self.packed} is neither 0 nor 1")
 
     @property
     def array(self) -> str:
@@ -69,8 +73,13 @@ class HwConfig:
 
     @property
     def multipliers(self) -> int:
-        """int8 multipliers in the array."""
+        """int8 products that the array computes in a cycle."""
         return self.rows * self.cols
+
+    @property
+    def multiplier_blocks(self) -> int:
+        """Multiplier blocks that the array's products take: one each, or one for two columns."""
+        return self.rows * (-(-self.cols // 2) if self.packed else self.cols)
 
     @property
     def beats(self) -> int:
@@ -91,9 +100,10 @@ class HwConfig:
     def window(self) -> bool:
         """Whether the array has a 3x3 window: each lane's multipliers can take taps of the lane's own channel.
 
-        It needs as many rows as columns and requantise lanes, and eight at least: nine taps in two words.
+        It needs as many rows as columns and requantise lanes, and eight at least: nine taps in two words. Columns that
+        share multiplier blocks share their operands too, so a packed array has none.
         """
-        return self.rows == self.cols == self.lanes and self.rows >= 8
+        return self.rows == self.cols == self.lanes and self.rows >= 8 and not self.packed
 
     @property
     def act_bits(self) -> int:
@@ -122,6 +132,7 @@ class HwConfig:
             "PRG_DEPTH": self.prg_depth,
             "LAYERS": self.layers,
             "TABLES": self.tables,
+            "PACKED": self.packed,
         }
 
 
@@ -133,8 +144,12 @@ def parse_array(text: str) -> tuple[int, int]:
     return int(match[1]), int(match[2])
 
 
-def for_array(rows: int, cols: int, **depths: int) -> HwConfig:
-    """The configuration of an array with as many requantise lanes as a drain beat can write."""
+def for_array(rows: int, cols: int, most_lanes: int = 64, packed: bool = False, **depths: int) -> HwConfig:
+    """The configuration of an array with as many requantise lanes as a drain beat can write, `most_lanes` at most."""
     if rows < 1 or cols < 1:
         raise IntactError(f"array {rows}x{cols}: rows and columns must be at least 1")
-    return HwConfig(rows=rows, cols=cols, lanes=math.gcd(rows, cols), **depths)
+    if most_lanes < 1:
+        raise IntactError(f"lanes: at least 1, not {most_lanes}")
+    shared = math.gcd(rows, cols)
+    lanes = max(n for n in range(1, min(shared, most_lanes) + 1) if shared % n == 0)
+    return HwConfig(rows=rows, cols=cols, lanes=lanes, packed=int(packed), **depths)

@@ -21,6 +21,9 @@ module address_gen #(
     input  wire                rst,
     // the descriptor's first INTACT_LOOP_WORDS words; they hold still until the job has issued
     input  wire [64*`INTACT_LOOP_WORDS-1:0] loops,
+    // the words one by one, as they come: for a family that keeps them elsewhere
+    input  wire [`INTACT_LOOP_WORDS-1:0]    lands,
+    input  wire [63:0]         landing,
     // take up a new descriptor
     input  wire                load,
     // issue
@@ -184,7 +187,7 @@ module address_gen #(
         end
     end
 
-    wire _unused = &{1'b0, loops};
+    wire _unused = &{1'b0, loops, lands, landing};
 
 endmodule
 

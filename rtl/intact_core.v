@@ -8,7 +8,7 @@
 //   sequencer <- program memory;  s_axil -> axil_regs -> all
 //
 // Array ROWS (input lanes) x COLS (output lanes), LANES requantise lanes. Activations are int8, ROWS to a word, NHWC with
-// each pixel padded to whole words. From a job's last word issued to its last code readable: 18 + clog2(ROWS) + the drain's
+// each pixel padded to whole words. From a job's last word issued to its last code readable: 21 + clog2(ROWS) + the drain's
 // beats of a tile, and 2 more where the codes go through a table (docs/architecture.md). Registers, program and memory
 // formats: docs/formats.md.
 
@@ -35,6 +35,8 @@ module intact_core #(
     parameter LAYERS = 256,
     // tables of 256 codes, 0 to 255; with 0 there is no hardware for them
     parameter TABLES = 0,
+    // 1: two columns of the array share multiplier blocks; there is no window then
+    parameter PACKED = 0,
     // memory images at power-up, or ""
     parameter WGT_FILE = "",
     parameter PRM_FILE = "",
@@ -102,7 +104,7 @@ module intact_core #(
     localparam TAB_ADDR   = (TABLES > 1) ? 8 + $clog2(TABLES) : 8;
     localparam GROUPS     = ROWS / LANES;
     // the 3x3 window: nine taps in two words of weights, a drain beat a tile
-    localparam WINDOW     = (ROWS == COLS && ROWS == LANES && ROWS >= 8) ? 1 : 0;
+    localparam WINDOW     = (ROWS == COLS && ROWS == LANES && ROWS >= 8 && PACKED == 0) ? 1 : 0;
     localparam PORTS      = WINDOW ? 3 : 1;
     localparam WGT_SLICES = (8 * ROWS * COLS + 31) / 32;
     localparam PRM_SLICES = 5 * LANES;
@@ -186,6 +188,7 @@ module intact_core #(
     // ---- sequencer and its memories ----
     wire [64*`INTACT_HEADER_WORDS-1:0]     header;
     wire [64*`INTACT_DESCRIPTOR_WORDS-1:0] descriptor;
+    wire [`INTACT_DESCRIPTOR_WORDS-1:0]    lands;
     wire [PRG_ADDR-1:0]   prg_addr;
     wire [63:0]           prg_data;
     wire                  accept_frame;
@@ -231,6 +234,7 @@ module intact_core #(
         .prg_data        (prg_data),
         .header          (header),
         .descriptor      (descriptor),
+        .lands           (lands),
         .flush           (flush),
         .loops_load      (loops_load),
         .loops_primed    (loops_primed),
@@ -279,6 +283,7 @@ module intact_core #(
     wire [ACT_ADDR-1:0] drain_addr;
     wire [8*ROWS-1:0]   drain_data;
     wire [ACT_ADDR*PORTS-1:0] issue_addr;
+    reg  [ACT_ADDR*PORTS-1:0] issue_addr_1;
     wire [ACT_ADDR*PORTS-1:0] read_addr;
     wire [ACT_ADDR-1:0] out_addr;
     wire [8*ROWS*PORTS-1:0] act_data;
@@ -351,6 +356,8 @@ module intact_core #(
         .clk        (clk),
         .rst        (rst | flush),
         .loops      (descriptor[64*`INTACT_LOOP_WORDS-1:0]),
+        .lands      (lands[`INTACT_LOOP_WORDS-1:0]),
+        .landing    (prg_data),
         .load       (loops_load & ~is_window),
         .go         (go),
         .primed     (dense_primed),
@@ -438,7 +445,7 @@ module intact_core #(
             assign {first, subtract, scale_up, last, pixel_last, row_last, map_last, job_last} = chosen
                 ? {window_first, 1'b0, window_scale_up, window_last, 1'b1, window_row_last, window_map_last, window_job_last}
                 : {dense_first, dense_subtract, dense_scale_up, dense_last, dense_pixel_last, dense_row_last, 1'b0, dense_job_last};
-            assign read_addr = {issue_addr[3*ACT_ADDR-1:ACT_ADDR], out_active ? out_addr : issue_addr[ACT_ADDR-1:0]};
+            assign read_addr = {issue_addr_1[3*ACT_ADDR-1:ACT_ADDR], out_active ? out_addr : issue_addr_1[ACT_ADDR-1:0]};
         end else begin : gen_words
             assign loops_primed = dense_primed;
             assign issue_addr   = dense_addr;
@@ -450,15 +457,20 @@ module intact_core #(
             assign second       = 1'b0;
             assign {first, subtract, scale_up, last, pixel_last, row_last, map_last, job_last} =
                 {dense_first, dense_subtract, dense_scale_up, dense_last, dense_pixel_last, dense_row_last, 1'b0, dense_job_last};
-            assign read_addr = out_active ? out_addr : issue_addr;
+            assign read_addr = out_active ? out_addr : issue_addr_1;
         end
     endgenerate
 
     assign job_issued = issue & job_last;
 
-    // weights meet the words a cycle later than they would straight from memory
+    // the banks' address multiplexers have a cycle of their own; weights wait for the words to pass operand_window too
     reg  [WGT_ADDR-1:0]      wgt_addr_1;
-    always @(posedge clk) wgt_addr_1 <= wgt_addr;
+    reg  [WGT_ADDR-1:0]      wgt_addr_2;
+    always @(posedge clk) begin
+        issue_addr_1 <= issue_addr;
+        wgt_addr_1   <= wgt_addr;
+        wgt_addr_2   <= wgt_addr_1;
+    end
 
     wire [32*WGT_SLICES-1:0] wgt_data;
     reg  [WGT_SLICES-1:0]    wgt_slice;
@@ -471,13 +483,14 @@ module intact_core #(
     end
 
     ram #(
-        .WIDTH(32 * WGT_SLICES), .SLICE(32), .DEPTH(WGT_DEPTH), .ADDR(WGT_ADDR), .INIT_FILE(WGT_FILE)
+        .WIDTH(32 * WGT_SLICES), .SLICE(32), .DEPTH(WGT_DEPTH), .ADDR(WGT_ADDR), .INIT_FILE(WGT_FILE),
+        .EXCLUSIVE(1)
     ) weight_memory (
         .clk          (clk),
         .write_enable (wgt_slice),
         .write_addr   (load_addr[WGT_ADDR-1:0]),
         .write_data   ({WGT_SLICES{load_data}}),
-        .read_addr    (wgt_addr_1),
+        .read_addr    (wgt_addr_2),
         .read_data    (wgt_data)
     );
 
@@ -485,8 +498,8 @@ module intact_core #(
     reg  [7:0]             pad;
     reg                    maximum;
     wire [PORTS-1:0]       outside;
-    wire                   shift_2;
-    wire                   second_3;
+    wire                   shift_3;
+    wire                   second_4;
     wire [8*ROWS*COLS-1:0] x;
 
     always @(posedge clk) if (job_start) begin
@@ -494,27 +507,27 @@ module intact_core #(
         maximum <= descriptor[`DSC_ACCUMULATE_MAX];
     end
 
-    delay #(.WIDTH(PORTS), .CYCLES(1)) delay_outside (.clk(clk), .rst(rst), .in(outside_1), .out(outside));
-    delay #(.WIDTH(1), .CYCLES(2)) delay_shift (.clk(clk), .rst(rst), .in(shift), .out(shift_2));
-    delay #(.WIDTH(1), .CYCLES(3)) delay_second (.clk(clk), .rst(rst), .in(second), .out(second_3));
+    delay #(.WIDTH(PORTS), .CYCLES(2)) delay_outside (.clk(clk), .rst(rst), .in(outside_1), .out(outside));
+    delay #(.WIDTH(1), .CYCLES(3)) delay_shift (.clk(clk), .rst(rst), .in(shift), .out(shift_3));
+    delay #(.WIDTH(1), .CYCLES(4)) delay_second (.clk(clk), .rst(rst), .in(second), .out(second_4));
 
     operand_window #(.WINDOW(WINDOW), .ROWS(ROWS), .COLS(COLS)) operands (
         .clk      (clk),
         .words    (act_data),
         .outside  (outside),
         .pad      (pad),
-        .shift    (shift_2),
+        .shift    (shift_3),
         .windowed (windowed),
-        .second   (second_3),
+        .second   (second_4),
         .x        (x)
     );
 
-    // issue to accumulator: memory 2, operands 1, multiplier 3, tree LEVELS
+    // issue to accumulator: address 1, memory 2, operands 1, multiplier 3, tree LEVELS
     wire sum_valid;
     wire sum_first;
     wire sum_subtract;
     wire sum_scale_up;
-    delay #(.WIDTH(4), .CYCLES(6 + LEVELS)) delay_sum (
+    delay #(.WIDTH(4), .CYCLES(7 + LEVELS)) delay_sum (
         .clk (clk),
         .rst (rst),
         .in  ({meets, first, subtract, scale_up}),
@@ -523,7 +536,7 @@ module intact_core #(
 
     wire [32*COLS-1:0] results;
 
-    mac_array #(.ROWS(ROWS), .COLS(COLS)) array (
+    mac_array #(.ROWS(ROWS), .COLS(COLS), .PACKED(PACKED)) array (
         .clk          (clk),
         .x            (x),
         .w            (wgt_data[8*ROWS*COLS-1:0]),
@@ -543,7 +556,7 @@ module intact_core #(
     wire                  tile_row_last;
     wire                  tile_map_last;
     wire                  tile_job_last;
-    delay #(.WIDTH(5), .CYCLES(5 + LEVELS), .RESET(1)) delay_tile (
+    delay #(.WIDTH(5), .CYCLES(6 + LEVELS), .RESET(1)) delay_tile (
         .clk (clk),
         .rst (rst | flush),
         .in  ({meets & last, pixel_last, row_last, map_last, job_last}),

@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // The MAC array: ROWS input lanes x COLS output lanes. Every output lane has ROWS multipliers: operand and weight of row r,
 // column c at x and w[8*(c*ROWS + r) +: 8]; result of column c at results[32*c +: 32].
-// Timing as in mac_lane.v; one word a cycle.
+// PACKED: columns 2k and 2k + 1 share multiplier blocks, and both take the operands of column 2k; a last column without a
+// neighbour has blocks of its own.
+// Products reach the accumulators 3 + ceil(log2(ROWS)) cycles after x and w; the sum_* controls belong to that cycle. One
+// word a cycle.
 
 `resetall
 `default_nettype none
@@ -10,7 +13,9 @@ module mac_array #(
     // input lanes
     parameter ROWS = 8,
     // output lanes
-    parameter COLS = 8
+    parameter COLS = 8,
+    // 1: two products a multiplier block
+    parameter PACKED = 0
 ) (
     input  wire                   clk,
     input  wire [8*ROWS*COLS-1:0] x,
@@ -23,22 +28,50 @@ module mac_array #(
     output wire [32*COLS-1:0]     results
 );
 
+    // columns to a set of multiplier blocks
+    localparam SHARED = PACKED ? 2 : 1;
+
+    genvar s;
+    genvar r;
     genvar c;
     generate
-        for (c = 0; c < COLS; c = c + 1) begin : gen_lane
-            mac_lane #(.ROWS(ROWS)) lane (
-                .clk          (clk),
-                .x            (x[8*ROWS*c +: 8*ROWS]),
-                .w            (w[8*ROWS*c +: 8*ROWS]),
-                .sum_valid    (sum_valid),
-                .sum_first    (sum_first),
-                .sum_subtract (sum_subtract),
-                .sum_scale_up (sum_scale_up),
-                .sum_max      (sum_max),
-                .result       (results[32*c +: 32])
-            );
+        for (s = 0; s < COLS; s = s + SHARED) begin : gen_set
+            localparam WIDTH = (s + SHARED <= COLS) ? SHARED : 1;
+            wire [16*ROWS*WIDTH-1:0] products;
+
+            for (r = 0; r < ROWS; r = r + 1) begin : gen_row
+                if (WIDTH == 1) begin : gen_single
+                    mul8 mul (
+                        .clk(clk), .a(x[8*(s*ROWS + r) +: 8]), .b(w[8*(s*ROWS + r) +: 8]), .product(products[16*r +: 16])
+                    );
+                end else begin : gen_pair
+                    mul8_pair pair (
+                        .clk      (clk),
+                        .a        (x[8*(s*ROWS + r) +: 8]),
+                        .b0       (w[8*(s*ROWS + r) +: 8]),
+                        .b1       (w[8*(s*ROWS + ROWS + r) +: 8]),
+                        .product0 (products[16*r +: 16]),
+                        .product1 (products[16*(ROWS + r) +: 16])
+                    );
+                end
+            end
+
+            for (c = 0; c < WIDTH; c = c + 1) begin : gen_lane
+                mac_lane #(.ROWS(ROWS)) lane (
+                    .clk          (clk),
+                    .products     (products[16*ROWS*c +: 16*ROWS]),
+                    .sum_valid    (sum_valid),
+                    .sum_first    (sum_first),
+                    .sum_subtract (sum_subtract),
+                    .sum_scale_up (sum_scale_up),
+                    .sum_max      (sum_max),
+                    .result       (results[32*(s + c) +: 32])
+                );
+            end
         end
     endgenerate
+
+    wire _unused = &{1'b0, x};
 
 endmodule
 

@@ -1,18 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
-// One output lane: ROWS multipliers, an adder tree with a register per level, one int32 accumulator.
-// x and w hold ROWS int8 codes, lane i at [8*i +: 8]. Products reach the accumulator 3 + ceil(log2(ROWS)) cycles after
-// x and w; the sum_* controls belong to that cycle. `result` is the accumulator's next value.
+// One output lane behind its multipliers: an adder tree with a register per level, one int32 accumulator.
+// Product i is at products[16*i +: 16]. Products reach the accumulator ceil(log2(ROWS)) cycles later; the sum_* controls
+// belong to that cycle. `result` is the accumulator's next value.
 
 `resetall
 `default_nettype none
 
 module mac_lane #(
-    // multipliers
+    // products
     parameter ROWS = 8
 ) (
     input  wire                clk,
-    input  wire [8*ROWS-1:0]   x,
-    input  wire [8*ROWS-1:0]   w,
+    input  wire [16*ROWS-1:0]  products,
     // the tree's sum is to be accumulated
     input  wire                sum_valid,
     // it starts a new accumulation
@@ -29,24 +28,25 @@ module mac_lane #(
     localparam LEVELS = $clog2(ROWS);
     localparam LEAVES = 1 << LEVELS;
 
-    wire [16*LEAVES-1:0] products;
+    // what a number of rows that is no power of two leaves over is zero
+    wire [16*LEAVES-1:0] leaves;
 
     genvar i;
     genvar k;
     generate
         for (i = 0; i < LEAVES; i = i + 1) begin : gen_leaf
-            if (i < ROWS) begin : gen_mul
-                mul8 mul (.clk(clk), .a(x[8*i +: 8]), .b(w[8*i +: 8]), .product(products[16*i +: 16]));
+            if (i < ROWS) begin : gen_product
+                assign leaves[16*i +: 16] = products[16*i +: 16];
             end else begin : gen_none
-                assign products[16*i +: 16] = 16'd0;
+                assign leaves[16*i +: 16] = 16'd0;
             end
         end
 
         // level k holds LEAVES / 2^k sums of 16 + k bits
         for (k = 0; k <= LEVELS; k = k + 1) begin : gen_level
             wire [(16+k)*(LEAVES>>k)-1:0] sums;
-            if (k == 0) begin : gen_products
-                assign sums = products;
+            if (k == 0) begin : gen_leaves
+                assign sums = leaves;
             end else begin : gen_sums
                 for (i = 0; i < (LEAVES >> k); i = i + 1) begin : gen_add
                     wire signed [14+k:0] even = gen_level[k-1].sums[(15+k)*(2*i) +: 15+k];
@@ -62,14 +62,16 @@ module mac_lane #(
     wire        [15+LEVELS:0] tree = gen_level[LEVELS].sums;
     wire signed [31:0]        sum  = {{16-LEVELS{tree[15+LEVELS]}}, tree};
 
-    reg  signed [31:0] acc;
-    wire signed [31:0] scaled = sum_scale_up ? acc <<< 8 : acc;
-    wire signed [31:0] total  = sum_subtract ? scaled - sum : scaled + sum;
-    wire signed [31:0] larger = (acc > sum) ? acc : sum;
-
-    assign result = sum_first ? sum : sum_max ? larger : total;
-
-    always @(posedge clk) if (sum_valid) acc <= result;
+    accumulator sums (
+        .clk          (clk),
+        .sum          (sum),
+        .sum_valid    (sum_valid),
+        .sum_first    (sum_first),
+        .sum_subtract (sum_subtract),
+        .sum_scale_up (sum_scale_up),
+        .sum_max      (sum_max),
+        .result       (result)
+    );
 
 endmodule
 

@@ -21,6 +21,8 @@ module program_fetch #(
     output reg  [PRG_ADDR-1:0] prg_addr,
     input  wire [63:0]         prg_data,
     output reg  [64*`INTACT_DESCRIPTOR_WORDS-1:0] words,
+    // one hot: this word of a descriptor stands at prg_data
+    output wire [`INTACT_DESCRIPTOR_WORDS-1:0]    lands,
     output reg                 here,
     output reg                 loops_here
 );
@@ -35,6 +37,8 @@ module program_fetch #(
     wire       begins = begin_header | begin_first | begin_next;
     wire       landing = on_way[1];
     integer    i;
+
+    assign lands = place & {WORDS{landing & ~is_header}};
 
     always @(posedge clk) begin
         on_way     <= {on_way[0], to_ask != 4'd0};

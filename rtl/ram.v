@@ -16,7 +16,9 @@ module ram #(
     // address bits: enough for DEPTH
     parameter ADDR = 9,
     // memory image, or "" for zeros
-    parameter INIT_FILE = ""
+    parameter INIT_FILE = "",
+    // 1: never read and written in neighbouring cycles, so that a memory with one port will do (families' own ram.v)
+    parameter EXCLUSIVE = 0
 ) (
     input  wire                     clk,
     input  wire [WIDTH/SLICE-1:0]   write_enable,

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // One requantise lane: int32 accumulator -> int8 code by the shift-multiply form of docs/arithmetic.md (Eq. 1 to 9).
 // params holds one channel's constants (PRM_* in intact_defs.vh, docs/formats.md).
-// zero_point, low and high belong to the layer and hold still. Latency 11, one code a cycle.
+// zero_point, low and high belong to the layer and hold still. Latency 13, one code a cycle.
 
 `resetall
 `default_nettype none
@@ -43,7 +43,7 @@ module requant_lane (
     reg  signed [34:0] offset_2;
     reg         [1:0]  exception_2;
     wire signed [34:0] offset_7;
-    wire        [1:0]  exception_8;
+    wire        [1:0]  exception_10;
     wire        [6:0]  even_shift_5;
     wire signed [34:0] offset_wide     = {offset_1[33], offset_1};
     wire signed [34:0] offset_negative = {{11{offset_negative_1[23]}}, offset_negative_1};
@@ -55,79 +55,113 @@ module requant_lane (
     end
 
     delay #(.WIDTH(35), .CYCLES(5)) delay_offset (.clk(clk), .rst(1'b0), .in(offset_2), .out(offset_7));
-    delay #(.WIDTH(2), .CYCLES(6)) delay_exception (.clk(clk), .rst(1'b0), .in(exception_2), .out(exception_8));
+    delay #(.WIDTH(2), .CYCLES(8)) delay_exception (.clk(clk), .rst(1'b0), .in(exception_2), .out(exception_10));
     delay #(.WIDTH(7), .CYCLES(4)) delay_shift (.clk(clk), .rst(1'b0), .in(even_shift_1), .out(even_shift_5));
 
-    // Stages 6 and 7, the shift of Eq. 3: shift by a multiple of 8, then by the rest; `ragged` remembers a bit that was shifted out.
+    // Stages 6 and 7, the shift of Eq. 3: shift by a multiple of 8, then by the rest; `ragged` remembers a bit that was shifted
+    // out. Beyond 12 bits before the point the offset cannot bring the code back: it saturates on its way to stage 8.
+    wire        [6:0]  bytes_set;  // which bytes of the product are not zero; the highest is never lost
     wire signed [62:0] coarse_next = product >>> {even_shift_5[5:3], 3'b000};
-    wire        [62:0] coarse_lost = product & ~({63{1'b1}} << {even_shift_5[5:3], 3'b000});
     reg  signed [62:0] coarse;
     reg                ragged_6;
     reg         [3:0]  even_shift_6;
 
     wire signed [62:0] fine_next = coarse >>> even_shift_6[2:0];
     wire        [6:0]  fine_lost = coarse[6:0] & ~(7'h7f << even_shift_6[2:0]);
-    wire               fine_fits = (fine_next[62:35] == {28{fine_next[35]}});
     reg  signed [35:0] fine;
+    reg                fine_fits;
+    reg                negative_7;
     reg                ragged_7;
     reg                even_7;
 
+    genvar b;
+    generate
+        for (b = 0; b < 7; b = b + 1) begin : gen_byte
+            assign bytes_set[b] = |product[8*b +: 8];
+        end
+    endgenerate
+
     // Stage 8, the offset of Eq. 3.
+    wire signed [35:0] bounded = fine_fits ? fine : {negative_7, {35{~negative_7}}};
     reg  signed [36:0] sum;
     reg                ragged_8;
     reg                even_8;
 
-    // Stage 9, Eq. 4 to 7: saturate to 10 bits before the point; near a tie an odd code goes to its even neighbour. The
-    // window around the tie is half a float32 ulp of the code: 2^(bits of the code - 1).
-    wire               sum_fits  = (sum[36:33] == {4{sum[33]}});
-    wire signed [9:0]  whole     = sum_fits ? sum[33:24] : {sum[36], {9{~sum[36]}}};
-    wire        [8:0]  magnitude = whole[8:0] ^ {9{whole[9]}};
-    wire        [23:0] fraction  = sum[23:0];
-    reg         [8:0]  window;
+    // Stage 9, Eq. 4 and 5: saturate to 10 bits before the point.
+    wire               sum_fits = (sum[36:33] == {4{sum[33]}});
+    reg  signed [9:0]  whole_9;
+    reg                near_zero_9;
+    reg                near_one_9;
+    reg         [8:0]  fraction_9;
+    reg                ragged_9;
+    reg                odd_9;
+
+    // Stage 10, Eq. 6: the window around the tie is half a float32 ulp of the code, 2^(bits of the code - 1).
+    wire        [8:0]  magnitude = whole_9[8:0] ^ {9{whole_9[9]}};
+    reg         [8:0]  window_next;
     integer            k;
+    reg         [8:0]  window;
+    reg  signed [9:0]  whole_10;
+    reg                near_zero_10;
+    reg                near_one_10;
+    reg         [8:0]  fraction_10;
+    reg         [9:0]  to_one;
+    reg                ragged_10;
 
     always @* begin
-        window = 9'd0;
-        for (k = 0; k < 9; k = k + 1) if (magnitude[k]) window = 9'd1 << k;
+        window_next = 9'd0;
+        for (k = 0; k < 9; k = k + 1) if (magnitude[k]) window_next = 9'd1 << k;
     end
 
-    wire        near_zero = ~(|fraction[23:9]);
-    wire        near_one  = &fraction[23:9];
-    wire [9:0]  to_one    = 10'd512 - {1'b0, fraction[8:0]};
-    wire        below     = near_zero & ((fraction[8:0] < window) | ((fraction[8:0] == window) & ~ragged_8));
-    wire        above     = near_one & (to_one <= {1'b0, window});
-    wire        odd       = even_8 & sum_fits & whole[0];
-
-    reg signed [9:0]  whole_9;
-    reg signed [1:0]  nudge_9;
-    reg signed [8:0]  base_9;
+    // Stage 11, Eq. 7: near a tie an odd code goes to its even neighbour.
+    wire below = near_zero_10 & ((fraction_10 < window) | ((fraction_10 == window) & ~ragged_10));
+    wire above = near_one_10 & (to_one <= {1'b0, window});
+    reg signed [9:0]  whole_11;
+    reg signed [1:0]  nudge_11;
+    reg signed [8:0]  base_11;
     wire signed [8:0] zero_wide      = {zero_point[7], zero_point};
-    wire signed [8:0] exception_wide = {{7{exception_8[1]}}, exception_8};
+    wire signed [8:0] exception_wide = {{7{exception_10[1]}}, exception_10};
 
-    // Stages 10 and 11, Eq. 8 and 9: exception, zero point, clamp.
+    // Stages 12 and 13, Eq. 8 and 9: exception, zero point, clamp.
     reg  signed [11:0] shifted;
     wire signed [11:0] low_wide  = {{4{low[7]}}, low};
     wire signed [11:0] high_wide = {{4{high[7]}}, high};
 
     always @(posedge clk) begin
         coarse       <= coarse_next;
-        ragged_6     <= |coarse_lost;
+        ragged_6     <= |(bytes_set & ~(7'h7f << even_shift_5[5:3]));
         even_shift_6 <= {even_shift_5[6], even_shift_5[2:0]};
 
-        // beyond 12 bits before the point the offset cannot bring the code back: saturate
-        fine     <= fine_fits ? fine_next[35:0] : {fine_next[62], {35{~fine_next[62]}}};
-        ragged_7 <= ragged_6 | (|fine_lost);
-        even_7   <= even_shift_6[3];
+        fine       <= fine_next[35:0];
+        fine_fits  <= (fine_next[62:35] == {28{fine_next[35]}});
+        negative_7 <= coarse[62];
+        ragged_7   <= ragged_6 | (|fine_lost);
+        even_7     <= even_shift_6[3];
 
-        sum      <= {fine[35], fine} + {{2{offset_7[34]}}, offset_7};
+        sum      <= {bounded[35], bounded} + {{2{offset_7[34]}}, offset_7};
         ragged_8 <= ragged_7;
         even_8   <= even_7;
 
-        whole_9 <= whole;
-        nudge_9 <= (odd & above) ? 2'sb01 : (odd & below) ? 2'sb11 : 2'sb00;
-        base_9  <= zero_wide + exception_wide;
+        whole_9     <= sum_fits ? sum[33:24] : {sum[36], {9{~sum[36]}}};
+        near_zero_9 <= ~(|sum[23:9]);
+        near_one_9  <= &sum[23:9];
+        fraction_9  <= sum[8:0];
+        ragged_9    <= ragged_8;
+        odd_9       <= even_8 & sum_fits & sum[24];
 
-        shifted <= {{2{whole_9[9]}}, whole_9} + {{10{nudge_9[1]}}, nudge_9} + {{3{base_9[8]}}, base_9};
+        whole_10     <= whole_9;
+        window       <= window_next;
+        near_zero_10 <= near_zero_9 & odd_9;
+        near_one_10  <= near_one_9 & odd_9;
+        fraction_10  <= fraction_9;
+        to_one       <= 10'd512 - {1'b0, fraction_9};
+        ragged_10    <= ragged_9;
+
+        whole_11 <= whole_10;
+        nudge_11 <= above ? 2'sb01 : below ? 2'sb11 : 2'sb00;
+        base_11  <= zero_wide + exception_wide;
+
+        shifted <= {{2{whole_11[9]}}, whole_11} + {{10{nudge_11[1]}}, nudge_11} + {{3{base_11[8]}}, base_11};
 
         if (shifted < low_wide) code <= low;
         else if (shifted > high_wide) code <= high;

@@ -56,6 +56,8 @@ module sequencer #(
     // header and descriptor in force
     output reg  [64*`INTACT_HEADER_WORDS-1:0]     header,
     output wire [64*`INTACT_DESCRIPTOR_WORDS-1:0] descriptor,
+    // one hot: this word of a descriptor stands at prg_data and will be part of `descriptor`
+    output wire [`INTACT_DESCRIPTOR_WORDS-1:0]    lands,
 
     // datapath: flush stops it; loops_load hands over a descriptor's loops; go lets the job issue; job_start is the first
     // cycle of that
@@ -79,7 +81,7 @@ module sequencer #(
     output reg                   done,
     output reg                   error,
     output reg  [7:0]            error_code,
-    output reg  [15:0]           job,
+    output wire [15:0]           job,
     output reg  [31:0]           cycles,
     output reg  [31:0]           runs
 );
@@ -109,6 +111,7 @@ module sequencer #(
         .prg_addr     (prg_addr),
         .prg_data     (prg_data),
         .words        (descriptor),
+        .lands        (lands),
         .here         (here),
         .loops_here   (loops_load)
     );
@@ -116,18 +119,26 @@ module sequencer #(
     // ---- checks ----
     localparam MOST_JOBS =
         (PRG_DEPTH < `INTACT_HEADER_WORDS) ? 0 : (PRG_DEPTH - `INTACT_HEADER_WORDS) / `INTACT_DESCRIPTOR_WORDS;
-    wire [31:0] in_end  = {8'd0, header[`HDR_IN_BASE]} + {8'd0, header[`HDR_IN_WORDS]};
-    wire [31:0] out_end = {8'd0, header[`HDR_OUT_BASE]} + {8'd0, header[`HDR_OUT_WORDS]};
+    // what was fetched stays there while its header is checked: only what a run needs is kept in `header`
+    // no program has more jobs than program memory holds descriptors
+    localparam JOB = (MOST_JOBS > 16383) ? 16 : $clog2(MOST_JOBS + 2);
+    localparam [JOB-1:0] ONE_JOB = 1;
+    reg  [JOB-1:0] place;
+    assign job = {{16-JOB{1'b0}}, place};
+
+    wire [64*`INTACT_HEADER_WORDS-1:0] fresh = descriptor[64*`INTACT_HEADER_WORDS-1:0];
+    wire [31:0] in_end  = {8'd0, fresh[`HDR_IN_BASE]} + {8'd0, fresh[`HDR_IN_WORDS]};
+    wire [31:0] out_end = {8'd0, fresh[`HDR_OUT_BASE]} + {8'd0, fresh[`HDR_OUT_WORDS]};
     wire        header_legal =
-        (header[`HDR_MAGIC] == `INTACT_MAGIC) & (header[`HDR_VERSION] == `INTACT_VERSION)
-        & ({24'd0, header[`HDR_ROWS]} == ROWS) & ({24'd0, header[`HDR_COLS]} == COLS)
-        & ({24'd0, header[`HDR_LANES]} == LANES)
-        & (in_end <= ACT_DEPTH) & (out_end <= ACT_DEPTH) & ({16'd0, header[`HDR_JOBS]} <= MOST_JOBS)
-        & ({8'd0, header[`HDR_ACT_WORDS]} <= ACT_DEPTH) & ({8'd0, header[`HDR_WGT_WORDS]} <= WGT_DEPTH)
-        & ({8'd0, header[`HDR_PRM_WORDS]} <= PRM_DEPTH) & ({16'd0, header[`HDR_LAYERS]} <= LAYERS)
-        & ({24'd0, header[`HDR_TABLES]} <= TABLES)
-        & (|header[`HDR_IN_WORDS]) & (|header[`HDR_OUT_WORDS]) & (|header[`HDR_JOBS])
-        & ~(|header[`HDR_RESERVED0]);
+        (fresh[`HDR_MAGIC] == `INTACT_MAGIC) & (fresh[`HDR_VERSION] == `INTACT_VERSION)
+        & ({24'd0, fresh[`HDR_ROWS]} == ROWS) & ({24'd0, fresh[`HDR_COLS]} == COLS)
+        & ({24'd0, fresh[`HDR_LANES]} == LANES)
+        & (in_end <= ACT_DEPTH) & (out_end <= ACT_DEPTH) & ({16'd0, fresh[`HDR_JOBS]} <= MOST_JOBS)
+        & ({8'd0, fresh[`HDR_ACT_WORDS]} <= ACT_DEPTH) & ({8'd0, fresh[`HDR_WGT_WORDS]} <= WGT_DEPTH)
+        & ({8'd0, fresh[`HDR_PRM_WORDS]} <= PRM_DEPTH) & ({16'd0, fresh[`HDR_LAYERS]} <= LAYERS)
+        & ({24'd0, fresh[`HDR_TABLES]} <= TABLES)
+        & (|fresh[`HDR_IN_WORDS]) & (|fresh[`HDR_OUT_WORDS]) & (|fresh[`HDR_JOBS])
+        & ~(|fresh[`HDR_RESERVED0]);
     reg         header_ok;
 
     wire is_window = (descriptor[`DSC_OPCODE] == `INTACT_OPCODE_WINDOW);
@@ -138,7 +149,7 @@ module sequencer #(
         & ({8'd0, descriptor[`DSC_WGT_BASE]} < WGT_DEPTH) & ({8'd0, descriptor[`DSC_PRM_BASE]} < PRM_DEPTH)
         & ({8'd0, descriptor[`DSC_OUT_BASE]} < ACT_DEPTH) & ({16'd0, descriptor[`DSC_LAYER]} < LAYERS)
         & ({24'd0, descriptor[`DSC_OUT_GROUP]} < ROWS / LANES) & ({24'd0, descriptor[`DSC_LAST_BEAT]} < COLS / LANES)
-        & (program_end == (job + 16'd1 == header[`HDR_JOBS]));
+        & (program_end == (place + ONE_JOB == header[`HDR_JOBS_LSB +: JOB]));
 
     // ---- run ----
     reg  drained;
@@ -150,8 +161,8 @@ module sequencer #(
     wire job_begin = in_run & (drained | job_done) & loops_primed & here & ~go & ~finish;
     reg  illegal;
     // `job` moves on when a job has issued: the one that `illegal` speaks of, and the one that is draining
-    reg  [15:0] job_checked;
-    reg  [15:0] job_running;
+    reg  [JOB-1:0] job_checked;
+    reg  [JOB-1:0] job_running;
     wire give_up   = in_run & ~finish & (stop | illegal | overrun);
     wire reread    = ((state == READY) | (state == REFUSED)) & stale & ~entering;
 
@@ -177,7 +188,7 @@ module sequencer #(
         job_start <= 1'b0;
         header_ok <= header_legal;
         illegal   <= in_run & here & ~descriptor_legal & ~give_up;
-        job_checked <= job;
+        job_checked <= place;
 
         if (start) armed <= 1'b1;
         if (start | clear) begin
@@ -210,7 +221,7 @@ module sequencer #(
             READ_FIRST: if (here & ~entering) state <= READY;
             READY: if (run_begin) begin
                 armed     <= 1'b0;
-                job       <= 16'd0;
+                place     <= {JOB{1'b0}};
                 done      <= 1'b0;
                 drained   <= 1'b0;
                 go        <= 1'b1;
@@ -223,7 +234,7 @@ module sequencer #(
                 if (job_done) drained <= 1'b1;
                 if (job_issued) begin
                     go <= 1'b0;
-                    if (~program_end) job <= job + 16'd1;
+                    if (~program_end) place <= place + ONE_JOB;
                 end
                 if (job_begin) begin
                     drained   <= 1'b0;
@@ -239,7 +250,7 @@ module sequencer #(
                 end
                 if (give_up) begin
                     go         <= 1'b0;
-                    if (~stop) job <= illegal ? job_checked : job_running;
+                    if (~stop) place <= illegal ? job_checked : job_running;
                     job_start  <= 1'b0;
                     out_start  <= 1'b0;
                     done       <= 1'b0;
@@ -262,7 +273,7 @@ module sequencer #(
         if (job_start) begin
             ends_layer   <= descriptor[`DSC_LAYER_END];
             ends_program <= program_end;
-            job_running  <= job;
+            job_running  <= place;
             layer_addr   <= descriptor[`DSC_LAYER_LSB +: LAYER_ADDR];
         end
 
@@ -277,7 +288,7 @@ module sequencer #(
             done       <= 1'b0;
             error      <= 1'b0;
             error_code <= `ERR_NONE;
-            job        <= 16'd0;
+            place      <= {JOB{1'b0}};
             cycles     <= 32'd0;
             runs       <= 32'd0;
         end

@@ -20,6 +20,7 @@ module uart_system #(
     parameter PRG_DEPTH = 1024,
     parameter LAYERS = 256,
     parameter TABLES = 0,
+    parameter PACKED = 0,
     parameter WGT_FILE = "",
     parameter PRM_FILE = "",
     parameter PRG_FILE = "",
@@ -111,7 +112,7 @@ module uart_system #(
     intact_core #(
         .ROWS(ROWS), .COLS(COLS), .LANES(LANES), .ACT_DEPTH(ACT_DEPTH), .WGT_DEPTH(WGT_DEPTH), .PRM_DEPTH(PRM_DEPTH),
         .PRG_DEPTH(PRG_DEPTH), .LAYERS(LAYERS), .WGT_FILE(WGT_FILE), .PRM_FILE(PRM_FILE), .PRG_FILE(PRG_FILE),
-        .TABLES(TABLES), .TAB_FILE(TAB_FILE)
+        .TABLES(TABLES), .PACKED(PACKED), .TAB_FILE(TAB_FILE)
     ) core (
         .clk            (clk),
         .rst            (link_rst),

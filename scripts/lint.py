@@ -32,6 +32,7 @@ PARAMETER_SETS: tuple[dict[str, int], ...] = (
     {"ROWS": 16, "COLS": 4, "LANES": 4, "TABLES": 1, **SHALLOW},
     {"ROWS": 1, "COLS": 4, "LANES": 1, **SHALLOW},
     {"ROWS": 6, "COLS": 10, "LANES": 2, "TABLES": 3, **SHALLOW},
+    {"ROWS": 8, "COLS": 9, "LANES": 1, "PACKED": 1, **SHALLOW},
 )
 
 Command = list[str]

@@ -29,7 +29,9 @@ from pyexport.qlayers import Network, QLayer, QTensor
 from scripts.format_tables import ROOT, main, markdown_table
 
 DOCUMENT = ROOT / "docs" / "architecture.md"
-LANE = "core.array.gen_lane[0].lane"
+SET = "core.array.gen_set[0]"
+MUL = f"{SET}.gen_row[0].gen_single.mul"
+LANE = f"{SET}.gen_lane[0].lane"
 
 COLUMNS = (
     "read", "memory", "word", "operands", "product", "again", "tree 1", "tree 2", "tree 3", "acc", "drain",
@@ -44,10 +46,10 @@ SIGNALS = {
     "act_data": "$signed(core.act_data[7:0])",
     "x": "$signed(core.x[7:0])",
     "wgt_data": "$signed(core.wgt_data[7:0])",
-    "operand": f"$signed({LANE}.gen_leaf[0].gen_mul.mul.a_in)",
-    "weight": f"$signed({LANE}.gen_leaf[0].gen_mul.mul.b_in)",
-    "multiplied": f"$signed({LANE}.gen_leaf[0].gen_mul.mul.multiplied)",
-    "product": f"$signed({LANE}.gen_leaf[0].gen_mul.mul.product)",
+    "operand": f"$signed({MUL}.a_in)",
+    "weight": f"$signed({MUL}.b_in)",
+    "multiplied": f"$signed({MUL}.multiplied)",
+    "product": f"$signed({MUL}.product)",
     "tree_1": f"$signed({LANE}.gen_level[1].gen_sums.gen_add[0].sum)",
     "tree_2": f"$signed({LANE}.gen_level[2].gen_sums.gen_add[0].sum)",
     "tree_3": f"$signed({LANE}.gen_level[3].gen_sums.gen_add[0].sum)",

@@ -90,7 +90,7 @@ def common(configs: list[HwConfig]) -> HwConfig:
     names = ("act_depth", "wgt_depth", "prm_depth", "prg_depth", "layers")
     first = configs[0]
     depths = {name: max(getattr(config, name) for config in configs) for name in names}
-    return HwConfig(first.rows, first.cols, first.lanes, **depths)
+    return HwConfig(first.rows, first.cols, first.lanes, packed=first.packed, **depths)
 
 
 def layer_parts(layer: QLayer, cycles: int, spent: LayerParts, multipliers: int) -> dict[str, int]:
@@ -224,6 +224,8 @@ def main(argv: list[str] | None = None) -> int:
     """The command behind `make bench`."""
     parser = export.Parser(prog="bench.py", description="Measure cycles and utilisation on the Verilog.")
     parser.add_argument("--arrays", default=ARRAYS, help=f"comma-separated (default {ARRAYS})")
+    parser.add_argument("--lanes", type=int, default=64, metavar="N", help="requantise lanes at most")
+    parser.add_argument("--packed", action="store_true", help="arrays with two products a multiplier block")
     parser.add_argument("--layers", default=LAYERS, metavar="ARRAYS", help=f"show their layers (default {LAYERS})")
     parser.add_argument("--models", metavar="FOLDER", help=".tflite files: published ones in place of random weights")
     parser.add_argument("--clock", type=float, default=CLOCK, metavar="MHZ", help=f"for times (default {CLOCK:g})")
@@ -237,7 +239,10 @@ def main(argv: list[str] | None = None) -> int:
     speeds = []
     try:
         export.write_files({}, folder)  # says at once where a folder cannot be written
-        arrays = [hwconfig.for_array(*hwconfig.parse_array(array)) for array in args.arrays.split(",")]
+        arrays = [
+            hwconfig.for_array(*hwconfig.parse_array(array), args.lanes, args.packed)
+            for array in args.arrays.split(",")
+        ]
         candidates = networks(args.models)
         if args.networks:
             unknown = set(args.networks.split(",")) - set(candidates)

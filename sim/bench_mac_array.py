@@ -15,6 +15,7 @@ from sim.streams import CLOCK_NS
 
 P = {name: int(value) for name, value in bench_parameters().items()}
 ROWS, COLS = P["ROWS"], P["COLS"]
+PACKED = P.get("PACKED", 0)
 LATENCY = 3 + (ROWS - 1).bit_length()  # from a word to its sum
 CYCLES = 3000 if ROWS * COLS <= 16 else 1000
 CONTROLS = ("sum_valid", "sum_first", "sum_subtract", "sum_scale_up", "sum_max")
@@ -50,6 +51,8 @@ def stimulus(rng: np.random.Generator) -> tuple[npt.NDArray[np.int8], npt.NDArra
     ends = rng.random(CYCLES) < 0.2
     x[ends] = rng.choice(np.array([-128, 127], np.int8), (int(ends.sum()), 1, 1))
     w[ends] = rng.choice(np.array([-128, 127], np.int8), (int(ends.sum()), 1, 1))
+    if PACKED:  # columns 2k and 2k + 1 share their operands
+        x[:, 1::2] = x[:, : COLS - 1 : 2]
     controls = {
         "sum_valid": rng.random(CYCLES) < 0.8,
         "sum_first": rng.random(CYCLES) < 0.1,

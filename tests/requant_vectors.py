@@ -13,7 +13,7 @@ from pyexport.arith import IntArray, Requant
 from sim.runner import BUILD, ROOT, RTL, run_bench
 
 LANES = 16
-LATENCY = 11
+LATENCY = 13
 SOURCES = ("requantise", "requant_lane", "wide_mul", "mul18", "delay")
 
 

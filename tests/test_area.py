@@ -93,7 +93,7 @@ def network(act: int, wgt: int, prm: int) -> choice.Measure:
 
 def test_the_fastest_that_fits_is_chosen() -> None:
     device = find_device("ulx3s")
-    chosen = choice.choose(device, None, network(1024, 256, 64))
+    chosen = choice.choose(device, choice.Wanted(), network(1024, 256, 64))
     # 16x8 with all its 8 requantise lanes needs 160 multipliers of 156
     assert (chosen.chosen.hardware.multipliers, chosen.chosen.hardware.lanes) == (128, 4)
     assert chosen.chosen is chosen.trials[0] and not chosen.chosen.why_not
@@ -113,7 +113,7 @@ def test_of_equally_fast_arrays_the_smallest() -> None:
     def measure(array: HwConfig) -> tuple[HwConfig, HwConfig, int]:
         return (*network(512, 64, 64)(array)[:2], 1000)
 
-    chosen = choice.choose(find_device("ulx3s"), None, measure).chosen
+    chosen = choice.choose(find_device("ulx3s"), choice.Wanted(), measure).chosen
     assert chosen.name == "4x4"
 
 
@@ -126,10 +126,10 @@ def test_more_luts_than_nine_tenths_are_refused() -> None:
 
 def test_depths_are_cut_only_where_they_must_be() -> None:
     device = find_device("ulx3s")
-    small = choice.choose(device, for_array(8, 8), network(1000, 300, 80)).chosen.hardware
+    small = choice.choose(device, choice.Wanted(for_array(8, 8)), network(1000, 300, 80)).chosen.hardware
     assert (small.act_depth, small.wgt_depth, small.prm_depth) == (1024, 512, 512)
     # 258 KB of weights: 8192 words would take 256 blocks
-    cut = choice.choose(device, for_array(8, 8), network(96, 4128, 209)).chosen
+    cut = choice.choose(device, choice.Wanted(for_array(8, 8)), network(96, 4128, 209)).chosen
     assert (cut.hardware.act_depth, cut.hardware.wgt_depth, cut.hardware.prm_depth) == (512, 4608, 512)
     assert {memory.instance: blocks for memory, blocks in cut.need.memories}["weight_memory"] == 144
     assert cut.need.block_rams <= 208
@@ -146,7 +146,7 @@ def test_depths_are_cut_only_where_they_must_be() -> None:
 def test_what_does_not_fit_is_refused(array: tuple[int, int] | None, words: tuple[int, ...], message: str) -> None:
     hardware = for_array(*array) if array else None
     with pytest.raises(IntactError, match=message):
-        choice.choose(find_device("ulx3s"), hardware, network(*words))
+        choice.choose(find_device("ulx3s"), choice.Wanted(hardware), network(*words))
 
 
 def test_an_array_that_cannot_run_the_network_is_passed_over() -> None:
@@ -155,7 +155,7 @@ def test_an_array_that_cannot_run_the_network_is_passed_over() -> None:
             raise IntactError("only four rows")
         return network(512, 64, 64)(array)
 
-    chosen = choice.choose(find_device("ulx3s"), None, measure)
+    chosen = choice.choose(find_device("ulx3s"), choice.Wanted(), measure)
     assert chosen.chosen.hardware.rows == 4
     assert ("only four rows",) in [one.why_not for one in chosen.trials]
 
@@ -227,11 +227,12 @@ def test_every_cell_belongs_to_one_part() -> None:
     parts = parts_of(statistics(), "uart_system", CELLS["ecp5"])
     assert parts == {
         "UART host": (1, Cost(100, 32, 0, 4)),
-        "MAC lane": (2, Cost(2 * 16, 2 * (7 + 3 * 16), 6, 0)),
+        "MAC lane": (2, Cost(2 * 16, 2 * 7)),
+        "multipliers": (6, Cost(0, 6 * 16, 6, 0)),
         "joins": (1, Cost(5, 0, 0, 0)),
         "other memories": (1, Cost(0, 32, 0, 4)),
     }
-    assert list(parts) == ["UART host", "MAC lane", "joins", "other memories"]
+    assert list(parts) == ["UART host", "MAC lane", "joins", "multipliers", "other memories"]
 
 
 def test_an_unknown_cell_or_top_is_refused() -> None:
@@ -254,12 +255,12 @@ def test_module_names(key: str, name: str) -> None:
 def test_a_part_over_its_budget_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     hardware = HwConfig(3, 2, 1)
     parts = parts_of(statistics(), "uart_system", CELLS["ecp5"])
-    monkeypatch.setitem(area.BUDGETS, "ecp5", (area.Budget("MAC lane", 1, 10, 5, 15), area.Budget("no such", 0, 0)))
+    monkeypatch.setitem(area.BUDGETS, "ecp5", (area.Budget("MAC lane", 1, 4, 5, 1), area.Budget("no such", 0, 0)))
     assert area.over_budget("ecp5", hardware, parts) == []
-    monkeypatch.setitem(area.BUDGETS, "ecp5", (area.Budget("MAC lane", 0, 9, 5, 15),))
+    monkeypatch.setitem(area.BUDGETS, "ecp5", (area.Budget("MAC lane", 0, 3, 5, 1),))
     assert area.over_budget("ecp5", hardware, parts) == [
         "ecp5 3x2: MAC lane: 16 LUTs, may be 15",
-        "ecp5 3x2: MAC lane: 55 flip-flops, may be 54",
+        "ecp5 3x2: MAC lane: 7 flip-flops, may be 6",
     ]
 
 

@@ -25,6 +25,7 @@ module top #(
     parameter PRG_DEPTH = 1024,
     parameter LAYERS = 256,
     parameter TABLES = 0,
+    parameter PACKED = 0,
     parameter WGT_FILE = "",
     parameter PRM_FILE = "",
     parameter PRG_FILE = "",
@@ -96,7 +97,7 @@ module top #(
         .CLOCKS_PER_BIT(CLOCKS_PER_BIT), .TIMER(TIMER), .ROWS(ROWS), .COLS(COLS), .LANES(LANES), .ACT_DEPTH(ACT_DEPTH),
         .WGT_DEPTH(WGT_DEPTH), .PRM_DEPTH(PRM_DEPTH), .PRG_DEPTH(PRG_DEPTH), .LAYERS(LAYERS), .WGT_FILE(WGT_FILE),
         .PRM_FILE(PRM_FILE), .PRG_FILE(PRG_FILE),
-        .TABLES(TABLES), .TAB_FILE(TAB_FILE)
+        .TABLES(TABLES), .PACKED(PACKED), .TAB_FILE(TAB_FILE)
     ) system (
         .clk(clk),
         .rst(rst),

@@ -16,7 +16,7 @@ from pyexport.qlayers import Network, QLayer
 
 # From the last word issued to the next job's first word: memory 2, operands 1, multiplier 3, accumulator 1,
 # requantise 11 and the write; the adder tree and the drain's beats come on top.
-PIPELINE = 18
+PIPELINE = 21
 TABLE = 2  # more where the codes go through a table
 
 
@@ -144,7 +144,7 @@ def _two_digits(layer: QLayer) -> bool:
 
 def _uses_window(layer: QLayer, network: Network, config: HwConfig) -> bool:
     """Whether lanes see their own channel's 3x3 window: depthwise up to 3x3, adds of two tensors laid out alike."""
-    if not (config.rows == config.cols == config.lanes >= 8):
+    if config.packed or not (config.rows == config.cols == config.lanes >= 8):
         return False
     if any(_concatenated(name, network) for name in (*layer.inputs, layer.output)):
         return False
