@@ -22,7 +22,7 @@ SNUG = 512  # depths are whole multiples of it where powers of two take too many
 
 @dataclass(frozen=True)
 class Wanted:
-    """array: None to choose one.  most_lanes: requantise lanes at most.  packed: only arrays of two products a block."""
+    """array: None to choose one.  most_lanes: requantise lanes at most.  packed: only arrays that are."""
 
     array: HwConfig | None = None
     most_lanes: int = 64
@@ -178,7 +178,7 @@ def nearness(one: Trial) -> tuple[bool, bool, int]:
 
 
 def choose(device: Device, wanted: Wanted, measure: Measure) -> Choice:
-    """The array that is wanted, or where none is named the fastest that fits `device`, the smallest of equally fast ones.
+    """The array that is wanted, or where none is named the fastest that fits, of equally fast ones the smallest.
 
     Raises IntactError, saying what there is too little of, where it or every array is too large.
     """
@@ -187,7 +187,10 @@ def choose(device: Device, wanted: Wanted, measure: Measure) -> Choice:
     if wanted.array is not None:
         one = trial(wanted.array, device, measure)
         if one.why_not:
-            raise IntactError(f"array {one.name} does not fit {device.name}: it takes {'; '.join(one.why_not)}")
+            raise IntactError(
+                f"array {one.name} does not fit {device.name}: it takes {'; '.join(one.why_not)}; "
+                f"--array {AUTO} finds what fits"
+            )
         return Choice(device, one, (one,))
     trials = try_all(device, wanted, measure)
     trials.sort(key=lambda one: (one.cycles is None, one.cycles or 0, one.need.multipliers, one.need.block_rams))

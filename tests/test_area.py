@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -84,9 +85,9 @@ def network(act: int, wgt: int, prm: int) -> choice.Measure:
             "wgt_depth": max(2, wgt * 64 // array.multipliers),
             "prm_depth": max(2, prm * 8 // array.lanes),
         }
-        used = HwConfig(array.rows, array.cols, array.lanes, **words)
+        used = replace(array, **words)
         depths = {name: 1 << max(9, (depth - 1).bit_length()) for name, depth in words.items()}
-        return HwConfig(array.rows, array.cols, array.lanes, **depths), used, 1_000_000 // array.multipliers
+        return replace(array, **depths), used, 1_000_000 // array.multipliers
 
     return measure
 
@@ -94,8 +95,9 @@ def network(act: int, wgt: int, prm: int) -> choice.Measure:
 def test_the_fastest_that_fits_is_chosen() -> None:
     device = find_device("ulx3s")
     chosen = choice.choose(device, choice.Wanted(), network(1024, 256, 64))
-    # 16x8 with all its 8 requantise lanes needs 160 multipliers of 156
-    assert (chosen.chosen.hardware.multipliers, chosen.chosen.hardware.lanes) == (128, 4)
+    # 156 multipliers: 128 for the products, two a block, and 4 for each requantise lane
+    array = chosen.chosen.hardware
+    assert (array.array, array.lanes, array.packed) == ("16x16", 4, 1) and chosen.chosen.name.endswith(", packed")
     assert chosen.chosen is chosen.trials[0] and not chosen.chosen.why_not
     assert {(one.hardware.rows, one.hardware.cols) for one in chosen.trials} == set(choice.sizes())
     for one in chosen.trials:
@@ -106,7 +108,15 @@ def test_the_fastest_that_fits_is_chosen() -> None:
             or (needed.luts is not None and needed.luts > 0.9 * 83_640)
         )
     fitting = [one.cycles for one in chosen.trials if not one.why_not and one.cycles is not None]
-    assert chosen.chosen.cycles == min(fitting) == 1_000_000 // 128
+    assert chosen.chosen.cycles == min(fitting) == 1_000_000 // 256
+
+
+def test_what_is_asked_for_is_kept() -> None:
+    device = find_device("ulx3s")
+    few = choice.choose(device, choice.Wanted(most_lanes=2), network(1024, 256, 64))
+    assert {one.hardware.lanes for one in few.trials} <= {1, 2}
+    packed = choice.choose(device, choice.Wanted(packed=True), network(1024, 256, 64))
+    assert all(one.hardware.packed for one in packed.trials)
 
 
 def test_of_equally_fast_arrays_the_smallest() -> None:
@@ -138,7 +148,7 @@ def test_depths_are_cut_only_where_they_must_be() -> None:
 @pytest.mark.parametrize(
     ("array", "words", "message"),
     [
-        ((16, 16), (512, 64, 64), "array 16x16 does not fit LFE5U-85F: it takes 320 multipliers, the device has 156"),
+        ((16, 16), (512, 64, 64), r"array 16x16 does not fit LFE5U-85F: it takes 320 multipliers, the device has 156"),
         ((8, 8), (512, 8192, 64), "array 8x8 does not fit LFE5U-85F: it takes 310 block RAMs, the device has 208"),
         (None, (512, 8192, 64), "no array fits LFE5U-85F; the nearest, .* block RAMs, the device has 208"),
     ],
