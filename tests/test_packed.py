@@ -41,11 +41,7 @@ def yosys_model(cell: str, library: str) -> list[Path]:
     folder.mkdir(parents=True, exist_ok=True)
     model, waiver = folder / f"{cell}.v", folder / f"{cell}.vlt"
     model.write_text(found[0] + "\n")
-    lines = [
-        "`verilator_config",
-        f'lint_off -file "*/{cell}.v"',
-        'lint_off -rule PINCONNECTEMPTY -file "*/mul8_pair.v"',
-    ]
+    lines = ["`verilator_config", f'lint_off -file "*/{cell}.v"', 'lint_off -rule PINCONNECTEMPTY -file "*/mul8_pair.v"']
     waiver.write_text("\n".join([*lines, ""]))
     return [waiver, model]
 
