@@ -107,15 +107,19 @@ _ECP5_LUTS = LutModel(
 
 FAMILIES = {
     "ecp5": Family(_BLOCKS_18K, 9, product=1, requantise=4, pairs=True, luts=_ECP5_LUTS),
+    # in multipliers of 9 x 9 bits, two to one of 18 x 18
+    "gowin": Family(_BLOCKS_18K, 9, product=1, requantise=8, pairs=False, luts=None),
 }
 
-# Lattice FPGA-DS-02012, ECP5 family selection
+# Lattice FPGA-DS-02012; Gowin DS117 and DS226
 DEVICES = {
     device.name: device
     for device in (
         Device("LFE5U-25F", "ecp5", luts=24_288, multipliers=28, block_rams=56),
         Device("LFE5U-45F", "ecp5", luts=43_848, multipliers=72, block_rams=108),
         Device("LFE5U-85F", "ecp5", luts=83_640, multipliers=156, block_rams=208, boards=("ulx3s",)),
+        Device("GW1NR-LV9", "gowin", luts=8_640, multipliers=40, block_rams=26, boards=("tangnano9k",)),
+        Device("GW2AR-LV18", "gowin", luts=20_736, multipliers=96, block_rams=46, boards=("tangnano20k",)),
     )
 }
 

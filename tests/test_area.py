@@ -56,6 +56,23 @@ def test_block_rams_are_what_yosys_takes(shape: tuple[int, int, int]) -> None:
     assert devices.block_rams(Memory("memory", *shape), ECP5) == MAPPED[shape]
 
 
+@pytest.mark.parametrize(
+    ("array", "depths", "blocks"),
+    [
+        ((4, 4, 2), (1024, 1024, 512), [2, 8, 10, 2, 1, 1]),
+        ((8, 4, 1), (512, 512, 512), [2, 8, 5, 2, 1, 1]),
+        ((8, 8, 2), (512, 512, 512), [2, 16, 10, 2, 1, 1]),
+    ],
+    ids=str,
+)
+def test_block_rams_of_gowin(array: tuple[int, int, int], depths: tuple[int, ...], blocks: list[int]) -> None:
+    """SDPX9B, DPX9B and SPX9 of three digits networks, yosys 0.70, synth_gowin."""
+    act, wgt, prm = depths
+    hardware = HwConfig(*array, act_depth=act, wgt_depth=wgt, prm_depth=prm, prg_depth=512, layers=512)
+    found = [devices.block_rams(memory, FAMILIES["gowin"]) for memory in devices.memories(hardware)]
+    assert found == blocks
+
+
 @pytest.mark.parametrize("board", BOARDS.values(), ids=BOARDS)
 def test_a_boards_device_and_flow_agree(board: Any) -> None:
     try:
