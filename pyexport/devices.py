@@ -39,8 +39,9 @@ class Memory:
 class LutModel:
     """LUTs of rtl/uart_system.v, linear in what the array has; docs/area.md says from which syntheses and how exact.
 
-    fixed: whatever the array.  lane: an output lane.  product: an int8 product and its share of the adder tree.
-    requantise: a requantise lane.  row: a byte of an activation word.  table: a byte looked up.
+    fixed: whatever the array.  lane: an output lane.  product: an int8 product's share of the adder tree.  pair: two
+    products of one block, taken apart.  requantise: a requantise lane.  row: a byte of an activation word.  table: a
+    byte looked up.
     window: the 3x3 window's generator, and with it for each row (window_row) and each of up to nine taps of a lane
     (window_tap).
     flattened: what is left of the sum where synthesis dissolves the modules, placed.
@@ -49,6 +50,7 @@ class LutModel:
     fixed: float
     lane: float
     product: float
+    pair: float
     requantise: float
     row: float
     table: float
@@ -93,13 +95,14 @@ class Device:
 _BLOCKS_18K = ((512, 36), (1024, 18), (2048, 9), (4096, 4), (8192, 2), (16384, 1))
 
 _ECP5_LUTS = LutModel(
-    fixed=3512,
-    lane=314,
-    product=18.3,
-    requantise=1173,
+    fixed=3576,
+    lane=325,
+    product=18.5,
+    pair=79,
+    requantise=834,
     row=41,
     table=13,
-    window=1052,
+    window=860,
     window_row=112,
     window_tap=8,
     flattened=0.92,
@@ -186,6 +189,8 @@ def logic(hardware: HwConfig, model: LutModel) -> int:
     rows, cols, lanes = hardware.rows, hardware.cols, hardware.lanes
     total = model.fixed + model.lane * cols + model.product * rows * cols + model.requantise * lanes + model.row * rows
     total += model.table * lanes if hardware.tables else 0
+    if hardware.packed:
+        total += model.pair * rows * (cols // 2)
     if hardware.window:
         total += model.window + model.window_row * rows + model.window_tap * min(rows, 9) * cols
     return round(total)

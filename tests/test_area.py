@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
-from dataclasses import replace
+from collections.abc import Iterator
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,7 @@ from pyexport.hwconfig import HwConfig, for_array
 from sim.runner import BUILD
 
 ECP5 = FAMILIES["ecp5"]
+DOCUMENT = ROOT / "docs" / "area.md"
 DIGITS = ROOT / "models" / "digits.pt"
 # rtl/ram.v synthesised alone by yosys 0.70, synth_ecp5: words, bits, bits of a slice -> DP16KD
 MAPPED = {
@@ -71,6 +74,51 @@ def test_block_rams_of_gowin(array: tuple[int, int, int], depths: tuple[int, ...
     hardware = HwConfig(*array, act_depth=act, wgt_depth=wgt, prm_depth=prm, prg_depth=512, layers=512)
     found = [devices.block_rams(memory, FAMILIES["gowin"]) for memory in devices.memories(hardware)]
     assert found == blocks
+
+
+def documented() -> Iterator[tuple[HwConfig, int, int]]:
+    """Array, LUTs synthesised and LUTs by the formula, of the table in docs/area.md."""
+    rows = re.findall(
+        r"^\| (\d+)x(\d+)(, packed)? \| (\d+) \| ([\d,]+) \| ([\d,]+) \|", DOCUMENT.read_text(), re.MULTILINE
+    )
+    for rows_, cols, packed, lanes, measured, formula in rows:
+        hardware = HwConfig(int(rows_), int(cols), int(lanes), packed=int(bool(packed)))
+        yield hardware, int(measured.replace(",", "")), int(formula.replace(",", ""))
+
+
+def test_the_formula_gives_what_was_synthesised() -> None:
+    assert ECP5.luts is not None
+    found = list(documented())
+    assert {hardware.array for hardware, _, _ in found} >= {"4x4", "8x8"}
+    for hardware, measured, formula in found:
+        assert devices.logic(hardware, ECP5.luts) == formula == pytest.approx(measured, rel=0.03), hardware
+
+
+def test_the_documents_formula_is_the_codes() -> None:
+    assert ECP5.luts is not None
+    text = DOCUMENT.read_text()
+    block = text[text.index("LUTs = ") : text.index("```", text.index("LUTs = "))]
+    numbers = [
+        float(number) for number in re.findall(r"(?<![\w.])\d+(?:\.\d+)?(?= \* \(| [+*]|$)", block, re.MULTILINE)
+    ]
+    model = asdict(ECP5.luts)
+    assert sorted(numbers) == sorted(model.values())
+
+
+def test_parts_have_the_budgets_that_the_document_says() -> None:
+    text = DOCUMENT.read_text()
+    rows = dict(
+        re.findall(
+            r"^\| ([\w -]+?) \| ([\d,]+(?: \+ \d+ \* ROWS)? \| [\d,]+(?: \+ \d+ \* ROWS)?) \|$", text, re.MULTILINE
+        )
+    )
+
+    def said(fixed: int, row: int) -> str:
+        return f"{fixed:,}" + (f" + {row} * ROWS" if row else "")
+
+    for budget in area.BUDGETS["ecp5"]:
+        if budget.part != area.PRODUCTS:
+            assert rows[budget.part] == f"{said(budget.luts, budget.luts_row)} | {said(budget.ffs, budget.ffs_row)}"
 
 
 @pytest.mark.parametrize("board", BOARDS.values(), ids=BOARDS)
