@@ -15,7 +15,8 @@
 ##! CLOCK=MHZ           bench, latency: for times in seconds (default: 100; the last bitstream's)
 ##! BOARD=NAME          bitstream: the board, a folder of constraints/ (default: ulx3s)
 ##! FAMILIES=NAMES      area: which device families (default: all)
-##! FMAX=1              area: place and route too, SEEDS=NUMBER placements each (default: 3)
+##! FMAX=1              area: place and route too
+##! SEEDS=NUMBER        area: placements of each array (default: 3)
 ##! READERS=NAMES       fuzz: which readers (default: all)
 ##! FILES=NUMBER        fuzz: damaged files for each reader (default: 20000)
 ##! SEED=NUMBER         fuzz: another sequence of files
