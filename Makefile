@@ -63,9 +63,9 @@ test: ## run the tests
 test-all: test ## the tests, then those that need TensorFlow or Brevitas, in environments of their own (downloads gigabytes)
 	@scripts/test_all.sh
 
-test-gate: ## run the synthesised core, an ECP5 netlist, against the golden model (minutes)
+test-gate: ## run the synthesised core, ECP5 and iCE40 netlists, against the golden model (minutes)
 	@scripts/setup.sh test
-	@INTACT_GATES=ecp5 $(PY) -m pytest -q -s tests/test_gates.py
+	@INTACT_GATES=ecp5,ice40 $(PY) -m pytest -q -s tests/test_gates.py
 
 formal: ## prove properties of the streams, AXI4-Lite and the requantiser (yosys' SMT back end, z3)
 	@scripts/setup.sh formal

@@ -54,6 +54,21 @@ BOARDS = {
             multipliers=156,
             block_rams=208,
         ),
+        Board(
+            name="icebreaker",
+            family="ice40",
+            device="up5k",
+            package="sg48",
+            speed="",
+            pins="constraints/icebreaker.pcf",
+            top="constraints/icebreaker/top.v",
+            clock_in=12.0,
+            clock=12.0,
+            baud=1_000_000,
+            array="4x1",
+            multipliers=8,
+            block_rams=30,
+        ),
     )
 }
 

@@ -32,16 +32,17 @@ from rich.table import Table
 from constraints.boards import BOARDS, Board, clocks_per_bit, find_board
 from constraints.ecp5_flow import Ecp5
 from constraints.flow import ROOT, Figure, Flow, Stages, Timing, relative
+from constraints.ice40_flow import Ice40
 from pyexport import choice, devices, report
 from pyexport.devices import memories as memories
 from pyexport.errors import IntactError
 from pyexport.export import Parser, add_arguments, write_files
 from pyexport.hwconfig import HwConfig, parse_array
 
-FLOWS: dict[str, Flow] = {"ecp5": Ecp5()}
+FLOWS: dict[str, Flow] = {"ecp5": Ecp5(), "ice40": Ice40()}
 IMAGES = {"PRG_FILE": "program.mem", "WGT_FILE": "weights.mem", "PRM_FILE": "params.mem", "TAB_FILE": "tables.mem"}
 PAIR = "mul8_pair.v"  # of the families whose blocks compute two products
-BLOCK_WORDS = 512  # words of 32 bits in one block RAM: fewer layer counters would save nothing
+BLOCK_WORDS = 512  # words of 32 bits in one block RAM
 
 
 def export_options(options: argparse.Namespace, board: Board) -> list[str]:
@@ -69,11 +70,14 @@ def export_options(options: argparse.Namespace, board: Board) -> list[str]:
     return [*given, "--board", board.name] if known and not found.board else given
 
 
-def export(stages: Stages, model: Path, more: list[str], folder: Path) -> HwConfig:
+def export(stages: Stages, model: Path, more: list[str], folder: Path, block: int) -> HwConfig:
     """Runs the exporter with the options `more`: memory images into `folder`. Shows what of the device they take and
     returns the hardware to build.
+
+    block: as in Flow. Layer counters fill a block RAM: fewer would save nothing.
     """
     command = [sys.executable, "pyexport/export.py", str(model), "-o", str(folder), *more]
+    command += ["--block", str(block)] if block else []
     stages.run("export", "export.log", command)
     manifest = json.loads((folder / "manifest.json").read_text())
     hardware = manifest["hardware"]
@@ -82,7 +86,7 @@ def export(stages: Stages, model: Path, more: list[str], folder: Path) -> HwConf
         for line in report.fit_lines(manifest["fit"]):
             stages.console.print(line, highlight=False, soft_wrap=True)
     config = HwConfig(**{name.lower(): value for name, value in hardware.items()})
-    return replace(config, layers=max(config.layers, BLOCK_WORDS))
+    return replace(config, layers=max(config.layers, block or BLOCK_WORDS))
 
 
 def sources(board: Board) -> list[Path]:
@@ -139,7 +143,7 @@ def build(console: Console, options: argparse.Namespace) -> Path:
     clock_mhz, pll = flow.pll(board, options.clock or board.clock)
     bit = clocks_per_bit(clock_mhz, options.baud or board.baud)
     images = folder / "export"
-    hardware = export(stages, model.resolve(), more, images)
+    hardware = export(stages, model.resolve(), more, images, flow.block)
     check_fit(board, hardware)
 
     parameters: dict[str, int | str] = {
@@ -160,6 +164,8 @@ def build(console: Console, options: argparse.Namespace) -> Path:
             "or --allow-timing-fail"
         )
     bitstream = flow.pack(stages, board, placed)
+    if remark := flow.remark(memories(hardware)):
+        console.print(remark, highlight=False, soft_wrap=True)
     (folder / "result.json").write_text(
         json.dumps(
             {

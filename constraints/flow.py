@@ -91,7 +91,11 @@ class Flow(ABC):
 
     The checks are the point: a memory that became flip-flops or a product that became LUTs still works, only slowly and
     large, so each is an error.
+
+    block: words of the blocks that memories are made of where they need not be powers of two, else 0.
     """
+
+    block = 0
 
     @abstractmethod
     def pll(self, board: Board, wanted: float) -> tuple[float, dict[str, int | str]]:
@@ -120,6 +124,10 @@ class Flow(ABC):
         self, stages: Stages, board: Board, netlist: Path, seed: int
     ) -> tuple[list[Figure], Timing, Path]:
         """Netlist to a configuration: what it uses, its timing, and its path. A missed clock is left to the caller."""
+
+    def remark(self, memories: Sequence[Memory]) -> str:
+        """What who uses the bitstream has to know, or nothing."""
+        return ""
 
     @abstractmethod
     def pack(self, stages: Stages, board: Board, placed: Path) -> Path:

@@ -26,6 +26,9 @@ always @* if (f_past) begin
     assert (f_ar == {3'd0, ar_full} + {3'd0, s_axil_rvalid});
 end
 
+// ---- what a write is checked with is up to date when it can come ----
+always @* if (f_past && aw_full) assert (word_fits == ({7'd0, word} < depth));
+
 // ---- a response that waits holds ----
 always @(posedge clk) if (f_ran) begin
     if ($past(s_axil_bvalid && !s_axil_bready)) assert (s_axil_bvalid && $stable(s_axil_bresp));

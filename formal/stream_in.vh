@@ -1,4 +1,5 @@
-// rtl/stream_in.v. Assumed (its header): words is at least 1, base and words hold still while a frame is partly in.
+// rtl/stream_in.v. Assumed (its header): words is at least 1, base and words hold still while a frame is partly in, words also
+// from the cycle before a frame's first beat.
 // The source may do anything: not even AXI's rule of holding a beat is needed.
 `include "start.vh"
 
@@ -6,6 +7,10 @@ reg [23:0]     f_words;
 reg [ADDR-1:0] f_base;
 always @(posedge clk) if (take && first) {f_words, f_base} <= {words, base};
 always @* assume (words != 24'd0 && (first || (words == f_words && base == f_base)));
+reg [23:0]     f_words_before;
+always @(posedge clk) f_words_before <= words;
+always @* assume (!(take && first) || words == f_words_before);
+wire [23:0]    index = first ? 24'd0 : words - left;
 
 // ---- every beat that is kept is written once, in order, with its data and its address ----
 // numbers modulo 256; f_number is any of them
@@ -54,7 +59,9 @@ always @* if (f_past) assert (!frame_loaded || f_waiting == 8'd0);
 
 // what the induction needs
 always @* if (f_past) begin
-    assert (index < words);
+    assert (first || (left != 24'd0 && left < words));
+    assert (first || one_left == (left == 24'd1));
+    assert (!f_ran || only_one == (f_words_before == 24'd1));
     assert (!full || (first && !dropping));
     assert (!dropping || first);
     assert (dropping || f_length == index);

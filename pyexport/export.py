@@ -84,11 +84,13 @@ def export(
     allow_overflow: bool = False,
     most_lanes: int = 64,
     packed: bool = False,
+    block: int = 0,
     board: str | None = None,
 ) -> Exported:
     """Works out the integers of `model` (a path); writes nothing.
 
-    config: hardware with fixed memories, instead of the smallest that fit `array`. output_range: lowest and highest
+    config: hardware with fixed memories, instead of the smallest that fit `array`. block: depths of these are
+    multiples of so many words, with 0 powers of two. output_range: lowest and highest
     real output, where the file leaves the output unquantised. shape_hint: an input shape to try where the file does not
     say its own. overlap: the next input frame may come in during a run. relu, arch: of a state_dict, the layers that a
     ReLU follows, or the user's class as FILE.py:Class. quantizers: a JSON file with the widths that a tfmot model's
@@ -116,11 +118,11 @@ def export(
         chosen = None
         if device is not None:
             wanted = choice.Wanted(hardware, most_lanes, packed)
-            chosen = choice.choose(device, wanted, lambda each: measured(network, each, overlap, config))
+            chosen = choice.choose(device, wanted, lambda each: measured(network, each, overlap, config, block))
             hardware = config = chosen.chosen.hardware
         assert hardware is not None
         lowered = lower.lower(network, hardware, overlap)
-        lowered = lower.with_depths(lowered, config)
+        lowered = lower.with_depths(lowered, config, block)
     except IntactError as error:
         raise IntactError(f"{model}: {error}") from error
     cycles = golden.network_cycles(network, lowered.config)
@@ -132,11 +134,11 @@ def export(
 
 
 def measured(
-    network: Network, array: HwConfig, overlap: bool, fixed: HwConfig | None = None
+    network: Network, array: HwConfig, overlap: bool, fixed: HwConfig | None = None, block: int = 0
 ) -> tuple[HwConfig, HwConfig, int]:
     """`array` with memories that hold the network (`fixed`: those it has), it with the words used, predicted cycles."""
     lowered = lower.lower(network, array, overlap)
-    sized = lower.with_depths(lowered, fixed)
+    sized = lower.with_depths(lowered, fixed, block)
     used = {
         "act_depth": lowered.header["act_words"],
         "wgt_depth": lowered.header["wgt_words"],
@@ -296,6 +298,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--arch", metavar="FILE.py:Class", help="a state_dict's model: runs FILE.py, builds Class()")
     parser.add_argument("--config", metavar="FILE.json", help="hardware with fixed memories, e.g. a board's")
     parser.add_argument(
+        "--block",
+        type=int,
+        choices=[256, 512, 1024],
+        default=0,
+        metavar="WORDS",
+        help="memories of whole blocks of 256, 512 or 1024 words (default: powers of two from 512 on)",
+    )
+    parser.add_argument(
         "--quantizers", metavar="FILE.json", help="widths that a tfmot model's own QuantizeConfig keeps to itself"
     )
     parser.add_argument(
@@ -333,6 +343,7 @@ def from_arguments(args: argparse.Namespace, model: str, shape: tuple[int, ...] 
         args.allow_overflow,
         64 if args.lanes is None else args.lanes,
         args.packed,
+        args.block,
         args.board,
     )
 

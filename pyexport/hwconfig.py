@@ -93,8 +93,8 @@ class HwConfig:
 
     @property
     def tree_levels(self) -> int:
-        """Registered levels of the adder tree of one output lane."""
-        return (self.rows - 1).bit_length()
+        """Registers on the way through the adder tree of one output lane, one behind every second level."""
+        return ((self.rows - 1).bit_length() + 1) // 2
 
     @property
     def window(self) -> bool:

@@ -123,9 +123,10 @@ def _emit(layer: QLayer, network: Network, config: HwConfig, memory: MemoryPlan)
         yield from kind(layer, network, config, memory).emit()
 
 
-def with_depths(lowered: Lowered, fixed: HwConfig | None = None) -> Lowered:
+def with_depths(lowered: Lowered, fixed: HwConfig | None = None, block: int = 0) -> Lowered:
     """The same with the smallest power-of-two depths (at least 512 words) that hold it, and as many tables as it has.
 
+    block: with a number, depths are multiples of that many words instead.
     fixed: a configuration whose depths are kept; raises IntactError naming the memory that is too small.
     """
     need = {
@@ -145,6 +146,9 @@ def with_depths(lowered: Lowered, fixed: HwConfig | None = None) -> Lowered:
                 )
         return lowered
     tables = need.pop("tables")
-    depths = {name: 1 << bits_for(max(words, 16 if name == "layers" else 512)) for name, words in need.items()}
+    if block:
+        depths = {name: -(-words // block) * block for name, words in need.items()}
+    else:
+        depths = {name: 1 << bits_for(max(words, 16 if name == "layers" else 512)) for name, words in need.items()}
     depths["tables"] = tables
     return replace(lowered, config=replace(lowered.config, **depths))

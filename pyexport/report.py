@@ -137,7 +137,8 @@ def memory_lines(manifest: dict[str, Any]) -> list[str]:
         f"memory: weights {used['weights']:,} B, parameters {used['parameters']:,} B, program {used['program']:,} B, "
         f"activations {used['activations']:,} B "
         f"(lower bound {memory['activation_lower_bound'] * hardware['ROWS']:,} B)",
-        f"hardware: {manifest['array']} with {hardware['LANES']} requantise lanes; depths in words: activations "
+        f"hardware: {manifest['array']}{' packed' if hardware['PACKED'] else ''} with {hardware['LANES']} requantise "
+        f"lanes; depths in words: activations "
         f"{hardware['ACT_DEPTH']}, weights {hardware['WGT_DEPTH']}, parameters {hardware['PRM_DEPTH']}, program "
         f"{hardware['PRG_DEPTH']}" + (f"; {hardware['TABLES']} tables of codes" if hardware["TABLES"] else ""),
     ]

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The int32 accumulator of an output lane. `result` is its next value, in the cycle of `sum` and of the controls.
+// The int32 accumulator of an output lane: `result`, a cycle after `sum` and the controls.
 
 `resetall
 `default_nettype none
@@ -17,17 +17,18 @@ module accumulator (
     input  wire               sum_scale_up,
     // the larger of accumulator and sum is kept instead
     input  wire               sum_max,
-    output wire signed [31:0] result
+    output reg  signed [31:0] result
 );
 
-    reg  signed [31:0] acc;
-    wire signed [31:0] scaled = sum_scale_up ? acc <<< 8 : acc;
-    wire signed [31:0] total  = sum_subtract ? scaled - sum : scaled + sum;
-    wire signed [31:0] larger = (acc > sum) ? acc : sum;
+    // one adder: a new accumulation, or a new maximum, is added to nothing. Its lowest bit carries in for a difference.
+    wire        replaces = sum_first | sum_max;
+    wire        minus    = sum_subtract & ~replaces;
+    wire [31:0] base     = replaces ? 32'd0 : sum_scale_up ? {result[23:0], 8'd0} : result;
+    wire [32:0] total    = {base, 1'b1} + {sum ^ {32{minus}}, minus};
+    wire        keep     = sum_max & ~sum_first & (result > sum);
+    wire        _unused  = &{1'b0, total[0]};
 
-    assign result = sum_first ? sum : sum_max ? larger : total;
-
-    always @(posedge clk) if (sum_valid) acc <= result;
+    always @(posedge clk) if (sum_valid & ~keep) result <= total[32:1];
 
 endmodule
 

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Activation memory: one write port with an enable per group of bytes, read ports with latency 2.
+// Activation memory: one write port with an enable per group of bytes, read ports for the array with latency 3 (a register
+// behind their addresses, then as rtl/ram.v). The output stream reads at the first port, with latency 2, while
+// `stream_reads` is high.
 //
 // With WINDOW it has three read ports. Its words are dealt out to four banks, bank = address mod 4; words that are read in
 // one cycle lie in different banks, which the exporter sees to. Where two ports ask the same bank, the lower port is right
@@ -26,10 +28,17 @@ module activation_memory #(
     input  wire [ADDR-1:0]                       write_addr,
     input  wire [8*ROWS-1:0]                     write_data,
     // port k at [ADDR*k +: ADDR]
-    input  wire [ADDR*(WINDOW ? 3 : 1)-1:0]      read_addr,
+    input  wire [ADDR*(WINDOW ? 3 : 1)-1:0]      array_addr,
+    input  wire                                  stream_reads,
+    input  wire [ADDR-1:0]                       stream_addr,
     // port k at [8*ROWS*k +: 8*ROWS]
     output wire [8*ROWS*(WINDOW ? 3 : 1)-1:0]    read_data
 );
+
+    reg  [ADDR*(WINDOW ? 3 : 1)-1:0] addr;
+    wire [ADDR-1:0]                  first_addr = stream_reads ? stream_addr : addr[ADDR-1:0];
+
+    always @(posedge clk) addr <= array_addr;
 
     generate
         if (WINDOW == 0) begin : gen_flat
@@ -38,7 +47,7 @@ module activation_memory #(
                 .write_enable (write_enable),
                 .write_addr   (write_addr),
                 .write_data   (write_data),
-                .read_addr    (read_addr),
+                .read_addr    (first_addr),
                 .read_data    (read_data)
             );
         end else begin : gen_banks
@@ -52,23 +61,29 @@ module activation_memory #(
                 delay #(.WIDTH(2), .CYCLES(2)) delay_number (
                     .clk (clk),
                     .rst (1'b0),
-                    .in  (read_addr[ADDR*k +: 2]),
+                    .in  ((k == 0) ? first_addr[1:0] : addr[ADDR*k +: 2]),
                     .out (number[2*k +: 2])
                 );
                 assign read_data[8*ROWS*k +: 8*ROWS] = bank_data[8*ROWS*number[2*k +: 2] +: 8*ROWS];
             end
 
             for (b = 0; b < 4; b = b + 1) begin : gen_bank
-                wire first  = (read_addr[1:0] == b);
-                wire second = (read_addr[ADDR +: 2] == b);
+                // which port reads this bank; the array's known with its address
+                reg  array_first;
+                reg  second;
+                wire first = stream_reads ? (stream_addr[1:0] == b) : array_first;
+                always @(posedge clk) begin
+                    array_first <= (array_addr[1:0] == b);
+                    second      <= (array_addr[ADDR +: 2] == b);
+                end
                 ram #(.WIDTH(8 * ROWS), .SLICE(8 * LANES), .DEPTH(BANK_DEPTH), .ADDR(ADDR - 2)) memory (
                     .clk          (clk),
                     .write_enable ((write_addr[1:0] == b) ? write_enable : {ROWS/LANES{1'b0}}),
                     .write_addr   (write_addr[ADDR-1:2]),
                     .write_data   (write_data),
-                    .read_addr    (first  ? read_addr[2 +: ADDR-2]
-                                   : second ? read_addr[ADDR+2 +: ADDR-2]
-                                   : read_addr[2*ADDR+2 +: ADDR-2]),
+                    .read_addr    (first  ? first_addr[ADDR-1:2]
+                                   : second ? addr[ADDR+2 +: ADDR-2]
+                                   : addr[2*ADDR+2 +: ADDR-2]),
                     .read_data    (bank_data[8*ROWS*b +: 8*ROWS])
                 );
             end

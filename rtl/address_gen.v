@@ -24,6 +24,8 @@ module address_gen #(
     // the words one by one, as they come: for a family that keeps them elsewhere
     input  wire [`INTACT_LOOP_WORDS-1:0]    lands,
     input  wire [63:0]         landing,
+    // the descriptor has counts or coordinates beyond what a family's own generator holds
+    output wire                beyond,
     // take up a new descriptor
     input  wire                load,
     // issue
@@ -59,6 +61,8 @@ module address_gen #(
     reg                  starts;
     reg                  starts_pass;
     reg  [15:0]          gap_left;
+    reg                  in_gap;   // gap_left is not zero
+    reg                  has_gap;
 
     genvar g;
     generate
@@ -69,7 +73,6 @@ module address_gen #(
         end
     endgenerate
 
-    wire in_gap     = (gap_left != 16'd0);
     wire subtracts  = loops[`DSC_PASS_SUBTRACTS];
     wire shifts     = loops[`DSC_PASS_SHIFTS];
     wire tile_ends  = &at_end[2:0] & (at_end[3] | ~(subtracts | shifts));
@@ -122,8 +125,10 @@ module address_gen #(
 
     always @(posedge clk) begin
         if (shift) begin
-            if (in_gap) gap_left <= gap_left - 16'd1;
-            else if (counting) begin
+            if (in_gap) begin
+                gap_left <= gap_left - 16'd1;
+                in_gap   <= (gap_left != 16'd1);
+            end else if (counting) begin
                 for (k = 0; k < LEVELS; k = k + 1) begin
                     if (lower_end[k]) begin
                         counts[16*k +: 16] <= at_end[k] ? reloads[16*k +: 16] : counts[16*k +: 16] - 16'd1;
@@ -132,7 +137,10 @@ module address_gen #(
                 end
                 starts      <= tile_ends;
                 starts_pass <= lower_end[3] & ~at_end[3];
-                if (tile_ends && !job_ends) gap_left <= loops[`DSC_GAP];
+                if (tile_ends && !job_ends) begin
+                    gap_left <= loops[`DSC_GAP];
+                    in_gap   <= has_gap;
+                end
                 if (job_ends) counting <= 1'b0;
             end
 
@@ -172,6 +180,8 @@ module address_gen #(
             valid_3  <= 1'b0;
             real_3   <= 1'b0;
             gap_left <= 16'd0;
+            in_gap   <= 1'b0;
+            has_gap  <= |loops[`DSC_GAP];
             act_addr <= loops[`DSC_ACT_BASE_LSB +: ACT_ADDR];
             wgt_addr <= loops[`DSC_WGT_BASE_LSB +: WGT_ADDR];
             x        <= loops[`DSC_X0];
@@ -181,11 +191,14 @@ module address_gen #(
         if (rst) begin
             counting <= 1'b0;
             gap_left <= 16'd0;
+            in_gap   <= 1'b0;
             valid_2  <= 1'b0;
             valid_3  <= 1'b0;
             real_3   <= 1'b0;
         end
     end
+
+    assign beyond = 1'b0;
 
     wire _unused = &{1'b0, loops, lands, landing};
 

@@ -115,6 +115,7 @@ module axil_regs #(
     reg [24:0] word;  // one bit more than an address: past the deepest memory stays past it
     reg [11:0] slice;
 
+    reg        word_fits;  // a cycle after `word` and `target`; the next write comes two after them at the earliest
     reg [31:0] depth;
     reg [11:0] last_slice;
 
@@ -148,7 +149,7 @@ module axil_regs #(
             `REG_CTRL:        accept = w_whole;
             `REG_LAYER_INDEX: accept = w_whole && w_data < LAYERS;
             `REG_LOAD_ADDR:   accept = w_whole && w_data[31:28] <= {2'd0, LAST_TARGET} && w_data[27:24] == 4'd0;
-            `REG_LOAD_DATA:   accept = w_whole && !running && {7'd0, word} < depth;
+            `REG_LOAD_DATA:   accept = w_whole && !running && word_fits;
             default:          accept = 1'b0;
         endcase
     end
@@ -212,6 +213,7 @@ module axil_regs #(
         load_valid <= 1'b0;
         irq <= irq_enable && (done || error);
         if (settle != 2'd0) settle <= settle - 2'd1;
+        word_fits <= {7'd0, word} < depth;
 
         if (read) begin
             ar_full <= 1'b0;

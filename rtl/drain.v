@@ -2,9 +2,9 @@
 // Drain: takes a finished tile of COLS accumulators, sends LANES of them a cycle through the requantise lanes and writes
 // their codes to activation memory, while the array is already on the next tile.
 //
-// The tile_* controls come two cycles before the tile is complete in the array, because the parameters take two cycles
-// to read; `results` (the accumulators' next values) are taken one cycle after them. A tile takes last_beat + 1 cycles,
-// COLS / LANES at most. A code is written 16 cycles after its beat's control, counting the write itself; 18 in a job whose
+// The tile_* controls come a cycle before the tile is complete in the accumulators, because the parameters take two cycles
+// to read; `results`, the accumulators, are taken one cycle after them. A tile takes last_beat + 1 cycles,
+// COLS / LANES at most. A code is written 17 cycles after its beat's control, counting the write itself; 19 in a job whose
 // codes go through a table.
 
 `resetall
@@ -130,7 +130,7 @@ module drain #(
     );
 
     wire [4:0] rounded_marks;
-    delay #(.WIDTH(5), .CYCLES(15), .RESET(1)) delay_beat (
+    delay #(.WIDTH(5), .CYCLES(16), .RESET(1)) delay_beat (
         .clk (clk),
         .rst (rst),
         .in  ({beat, beat & pixel_last, beat & row_last, map_last, beat & job_last}),

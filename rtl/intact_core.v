@@ -8,7 +8,7 @@
 //   sequencer <- program memory;  s_axil -> axil_regs -> all
 //
 // Array ROWS (input lanes) x COLS (output lanes), LANES requantise lanes. Activations are int8, ROWS to a word, NHWC with
-// each pixel padded to whole words. From a job's last word issued to its last code readable: 21 + clog2(ROWS) + the drain's
+// each pixel padded to whole words. From a job's last word issued to its last code readable: 23 + ceil(log2(ROWS) / 2) + the drain's
 // beats of a tile, and 2 more where the codes go through a table (docs/architecture.md). Registers, program and memory
 // formats: docs/formats.md.
 
@@ -108,7 +108,8 @@ module intact_core #(
     localparam PORTS      = WINDOW ? 3 : 1;
     localparam WGT_SLICES = (8 * ROWS * COLS + 31) / 32;
     localparam PRM_SLICES = 5 * LANES;
-    localparam LEVELS     = $clog2(ROWS);
+    // registers of an adder tree (mac_lane.v)
+    localparam TREE       = ($clog2(ROWS) + 1) / 2;
 
     assign status = {error, done, running, idle};
 
@@ -197,6 +198,7 @@ module intact_core #(
     wire                  frame_consume;
     wire                  flush;
     wire                  loops_load;
+    wire                  loops_beyond;
     wire                  loops_primed;
     wire                  go;
     wire                  job_start;
@@ -237,6 +239,7 @@ module intact_core #(
         .lands           (lands),
         .flush           (flush),
         .loops_load      (loops_load),
+        .loops_beyond    (loops_beyond),
         .loops_primed    (loops_primed),
         .go              (go),
         .job_start       (job_start),
@@ -283,10 +286,12 @@ module intact_core #(
     wire [ACT_ADDR-1:0] drain_addr;
     wire [8*ROWS-1:0]   drain_data;
     wire [ACT_ADDR*PORTS-1:0] issue_addr;
-    reg  [ACT_ADDR*PORTS-1:0] issue_addr_1;
-    wire [ACT_ADDR*PORTS-1:0] read_addr;
+    reg                 out_reads;
     wire [ACT_ADDR-1:0] out_addr;
     wire [8*ROWS*PORTS-1:0] act_data;
+
+    // from the cycle after out_start on, that of the first address
+    always @(posedge clk) out_reads <= out_active | out_start;
 
     activation_memory #(
         .WINDOW(WINDOW), .ROWS(ROWS), .LANES(LANES), .DEPTH(ACT_DEPTH), .ADDR(ACT_ADDR)
@@ -295,7 +300,9 @@ module intact_core #(
         .write_enable (drain_writes ? drain_enable : {GROUPS{frame_write}}),
         .write_addr   (drain_writes ? drain_addr : frame_addr),
         .write_data   (drain_writes ? drain_data : frame_data),
-        .read_addr    (read_addr),
+        .array_addr   (issue_addr),
+        .stream_reads (out_reads),
+        .stream_addr  (out_addr),
         .read_data    (act_data)
     );
 
@@ -338,6 +345,9 @@ module intact_core #(
     // ---- issue: a word of activations, or a column of the window, and a word of weights a cycle ----
     // each generator takes up jobs of its own opcode and is silent in the others
     wire is_window = (descriptor[`DSC_OPCODE] == `INTACT_OPCODE_WINDOW);
+    // the opcode has stood for two cycles when a job starts
+    reg  opens_window;
+    always @(posedge clk) opens_window <= is_window;
 
     wire [ACT_ADDR-1:0] dense_addr;
     wire [WGT_ADDR-1:0] dense_wgt;
@@ -358,6 +368,7 @@ module intact_core #(
         .loops      (descriptor[64*`INTACT_LOOP_WORDS-1:0]),
         .lands      (lands[`INTACT_LOOP_WORDS-1:0]),
         .landing    (prg_data),
+        .beyond     (loops_beyond),
         .load       (loops_load & ~is_window),
         .go         (go),
         .primed     (dense_primed),
@@ -376,7 +387,7 @@ module intact_core #(
 
     // static in a job, from the cycle after its first issue to the next job's
     reg windowed;
-    always @(posedge clk) if (job_start) windowed <= is_window & (WINDOW != 0);
+    always @(posedge clk) if (job_start) windowed <= opens_window & (WINDOW != 0);
 
     wire                issue;
     wire [WGT_ADDR-1:0] wgt_addr;
@@ -433,7 +444,7 @@ module intact_core #(
             );
 
             // in a job's first cycle `windowed` is still the job before's: the descriptor tells
-            wire chosen = job_start ? is_window : windowed;
+            wire chosen = job_start ? opens_window : windowed;
             assign loops_primed = dense_primed | window_primed;
             assign issue_addr   = chosen ? window_addr : {{2*ACT_ADDR{1'b0}}, dense_addr};
             assign wgt_addr     = chosen ? window_wgt : dense_wgt;
@@ -445,7 +456,6 @@ module intact_core #(
             assign {first, subtract, scale_up, last, pixel_last, row_last, map_last, job_last} = chosen
                 ? {window_first, 1'b0, window_scale_up, window_last, 1'b1, window_row_last, window_map_last, window_job_last}
                 : {dense_first, dense_subtract, dense_scale_up, dense_last, dense_pixel_last, dense_row_last, 1'b0, dense_job_last};
-            assign read_addr = {issue_addr_1[3*ACT_ADDR-1:ACT_ADDR], out_active ? out_addr : issue_addr_1[ACT_ADDR-1:0]};
         end else begin : gen_words
             assign loops_primed = dense_primed;
             assign issue_addr   = dense_addr;
@@ -457,17 +467,15 @@ module intact_core #(
             assign second       = 1'b0;
             assign {first, subtract, scale_up, last, pixel_last, row_last, map_last, job_last} =
                 {dense_first, dense_subtract, dense_scale_up, dense_last, dense_pixel_last, dense_row_last, 1'b0, dense_job_last};
-            assign read_addr = out_active ? out_addr : issue_addr_1;
         end
     endgenerate
 
     assign job_issued = issue & job_last;
 
-    // the banks' address multiplexers have a cycle of their own; weights wait for the words to pass operand_window too
+    // weights wait for the words to pass activation_memory, a cycle longer than one memory, and operand_window
     reg  [WGT_ADDR-1:0]      wgt_addr_1;
     reg  [WGT_ADDR-1:0]      wgt_addr_2;
     always @(posedge clk) begin
-        issue_addr_1 <= issue_addr;
         wgt_addr_1   <= wgt_addr;
         wgt_addr_2   <= wgt_addr_1;
     end
@@ -477,9 +485,14 @@ module intact_core #(
     reg  [PRM_SLICES-1:0]    prm_slice;
     integer                  i;
 
-    always @* begin
-        for (i = 0; i < WGT_SLICES; i = i + 1) wgt_slice[i] = load_weights & ({20'd0, load_slice} == i);
-        for (i = 0; i < PRM_SLICES; i = i + 1) prm_slice[i] = load_params & ({20'd0, load_slice} == i);
+    // the host's words for these two, the wide memories, a cycle later
+    reg  [23:0]              load_addr_1;
+    reg  [31:0]              load_data_1;
+    always @(posedge clk) begin
+        load_addr_1 <= load_addr;
+        load_data_1 <= load_data;
+        for (i = 0; i < WGT_SLICES; i = i + 1) wgt_slice[i] <= load_weights & ({20'd0, load_slice} == i);
+        for (i = 0; i < PRM_SLICES; i = i + 1) prm_slice[i] <= load_params & ({20'd0, load_slice} == i);
     end
 
     ram #(
@@ -488,8 +501,8 @@ module intact_core #(
     ) weight_memory (
         .clk          (clk),
         .write_enable (wgt_slice),
-        .write_addr   (load_addr[WGT_ADDR-1:0]),
-        .write_data   ({WGT_SLICES{load_data}}),
+        .write_addr   (load_addr_1[WGT_ADDR-1:0]),
+        .write_data   ({WGT_SLICES{load_data_1}}),
         .read_addr    (wgt_addr_2),
         .read_data    (wgt_data)
     );
@@ -522,12 +535,12 @@ module intact_core #(
         .x        (x)
     );
 
-    // issue to accumulator: address 1, memory 2, operands 1, multiplier 3, tree LEVELS
+    // issue to accumulator: memory 3, operands 1, multiplier 3, tree TREE
     wire sum_valid;
     wire sum_first;
     wire sum_subtract;
     wire sum_scale_up;
-    delay #(.WIDTH(4), .CYCLES(7 + LEVELS)) delay_sum (
+    delay #(.WIDTH(4), .CYCLES(7 + TREE)) delay_sum (
         .clk (clk),
         .rst (rst),
         .in  ({meets, first, subtract, scale_up}),
@@ -548,7 +561,7 @@ module intact_core #(
         .results      (results)
     );
 
-    // ---- drain: a cycle ahead of the accumulator ----
+    // ---- drain: its marks come with the accumulators' last sum ----
     wire [PRM_ADDR-1:0]   prm_addr;
     wire [160*LANES-1:0]  prm_data;
     wire                  tile_last;
@@ -556,7 +569,7 @@ module intact_core #(
     wire                  tile_row_last;
     wire                  tile_map_last;
     wire                  tile_job_last;
-    delay #(.WIDTH(5), .CYCLES(6 + LEVELS), .RESET(1)) delay_tile (
+    delay #(.WIDTH(5), .CYCLES(7 + TREE), .RESET(1)) delay_tile (
         .clk (clk),
         .rst (rst | flush),
         .in  ({meets & last, pixel_last, row_last, map_last, job_last}),
@@ -568,8 +581,8 @@ module intact_core #(
     ) parameter_memory (
         .clk          (clk),
         .write_enable (prm_slice),
-        .write_addr   (load_addr[PRM_ADDR-1:0]),
-        .write_data   ({PRM_SLICES{load_data}}),
+        .write_addr   (load_addr_1[PRM_ADDR-1:0]),
+        .write_data   ({PRM_SLICES{load_data_1}}),
         .read_addr    (prm_addr),
         .read_data    (prm_data)
     );
@@ -601,7 +614,7 @@ module intact_core #(
         .overrun         (overrun)
     );
 
-    wire _unused = &{1'b0, load_addr, load_slice, wgt_data, header, layer_index};
+    wire _unused = &{1'b0, load_addr, load_addr_1, load_slice, lands, wgt_data, header, layer_index};
 
 endmodule
 

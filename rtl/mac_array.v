@@ -3,7 +3,7 @@
 // column c at x and w[8*(c*ROWS + r) +: 8]; result of column c at results[32*c +: 32].
 // PACKED: columns 2k and 2k + 1 share multiplier blocks, and both take the operands of column 2k; a last column without a
 // neighbour has blocks of its own.
-// Products reach the accumulators 3 + ceil(log2(ROWS)) cycles after x and w; the sum_* controls belong to that cycle. One
+// Products reach the accumulators 3 + ceil(log2(ROWS) / 2) cycles after x and w; the sum_* controls belong to that cycle. One
 // word a cycle.
 
 `resetall

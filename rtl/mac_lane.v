@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// One output lane behind its multipliers: an adder tree with a register per level, one int32 accumulator.
-// Product i is at products[16*i +: 16]. Products reach the accumulator ceil(log2(ROWS)) cycles later; the sum_* controls
-// belong to that cycle. `result` is the accumulator's next value.
+// One output lane behind its multipliers: an adder tree with a register behind every second level, one int32 accumulator.
+// Product i is at products[16*i +: 16]. Products reach the accumulator ceil(log2(ROWS) / 2) cycles later; the sum_* controls
+// belong to that cycle. `result`, the accumulator, follows in the next cycle.
 
 `resetall
 `default_nettype none
@@ -51,9 +51,14 @@ module mac_lane #(
                 for (i = 0; i < (LEAVES >> k); i = i + 1) begin : gen_add
                     wire signed [14+k:0] even = gen_level[k-1].sums[(15+k)*(2*i) +: 15+k];
                     wire signed [14+k:0] odd  = gen_level[k-1].sums[(15+k)*(2*i+1) +: 15+k];
-                    reg  signed [15+k:0] sum;
-                    always @(posedge clk) sum <= even + odd;
-                    assign sums[(16+k)*i +: 16+k] = sum;
+                    wire signed [15+k:0] sum  = even + odd;
+                    if (k % 2 == 0 || k == LEVELS) begin : gen_register
+                        reg signed [15+k:0] kept;
+                        always @(posedge clk) kept <= sum;
+                        assign sums[(16+k)*i +: 16+k] = kept;
+                    end else begin : gen_wire
+                        assign sums[(16+k)*i +: 16+k] = sum;
+                    end
                 end
             end
         end

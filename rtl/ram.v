@@ -17,7 +17,7 @@ module ram #(
     parameter ADDR = 9,
     // memory image, or "" for zeros
     parameter INIT_FILE = "",
-    // 1: never read and written in neighbouring cycles, so that a memory with one port will do (families' own ram.v)
+    // 1: what is read while, or a cycle after, a word is written is not used: a memory with one port will do
     parameter EXCLUSIVE = 0
 ) (
     input  wire                     clk,
@@ -46,6 +46,8 @@ module ram #(
         fetched <= mem[read_addr];
         read_data <= fetched;
     end
+
+    wire _unused = &{1'b0, EXCLUSIVE[0]};  // both ports of this one work in every cycle
 
 endmodule
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // LANES requantise lanes side by side: accumulator of lane l at accs[32*l +: 32], its parameters at params[160*l +: 160],
-// its code at codes[8*l +: 8]. Latency 13, LANES codes a cycle (requant_lane.v).
+// its code at codes[8*l +: 8]. Latency 14, LANES codes a cycle (requant_lane.v).
 
 `resetall
 `default_nettype none

@@ -63,6 +63,8 @@ module sequencer #(
     // cycle of that
     output wire                  flush,
     output wire                  loops_load,
+    // they are more than the address generator can hold
+    input  wire                  loops_beyond,
     input  wire                  loops_primed,
     output reg                   go,
     output reg                   job_start,
@@ -124,32 +126,51 @@ module sequencer #(
     localparam JOB = (MOST_JOBS > 16383) ? 16 : $clog2(MOST_JOBS + 2);
     localparam [JOB-1:0] ONE_JOB = 1;
     reg  [JOB-1:0] place;
-    assign job = {{16-JOB{1'b0}}, place};
+    wire [16:0]    place_wide = {{17-JOB{1'b0}}, place};
+    assign job = place_wide[15:0];
 
     wire [64*`INTACT_HEADER_WORDS-1:0] fresh = descriptor[64*`INTACT_HEADER_WORDS-1:0];
-    wire [31:0] in_end  = {8'd0, fresh[`HDR_IN_BASE]} + {8'd0, fresh[`HDR_IN_WORDS]};
-    wire [31:0] out_end = {8'd0, fresh[`HDR_OUT_BASE]} + {8'd0, fresh[`HDR_OUT_WORDS]};
-    wire        header_legal =
-        (fresh[`HDR_MAGIC] == `INTACT_MAGIC) & (fresh[`HDR_VERSION] == `INTACT_VERSION)
-        & ({24'd0, fresh[`HDR_ROWS]} == ROWS) & ({24'd0, fresh[`HDR_COLS]} == COLS)
-        & ({24'd0, fresh[`HDR_LANES]} == LANES)
-        & (in_end <= ACT_DEPTH) & (out_end <= ACT_DEPTH) & ({16'd0, fresh[`HDR_JOBS]} <= MOST_JOBS)
-        & ({8'd0, fresh[`HDR_ACT_WORDS]} <= ACT_DEPTH) & ({8'd0, fresh[`HDR_WGT_WORDS]} <= WGT_DEPTH)
-        & ({8'd0, fresh[`HDR_PRM_WORDS]} <= PRM_DEPTH) & ({16'd0, fresh[`HDR_LAYERS]} <= LAYERS)
-        & ({24'd0, fresh[`HDR_TABLES]} <= TABLES)
-        & (|fresh[`HDR_IN_WORDS]) & (|fresh[`HDR_OUT_WORDS]) & (|fresh[`HDR_JOBS])
-        & ~(|fresh[`HDR_RESERVED0]);
+    // value <= limit, cheaper than a subtraction where the limit is a power of two
+    function at_most(input [31:0] value, input [31:0] limit);
+        at_most = (value < limit) | (value == limit);
+    endfunction
+
+    // a base and a length within the memory have no bits above these, and their sum is short
+    localparam [31:0] ACT_BITS = (32'd1 << $clog2(ACT_DEPTH + 1)) - 32'd1;
+    wire [31:0] in_base   = {8'd0, fresh[`HDR_IN_BASE]};
+    wire [31:0] in_words  = {8'd0, fresh[`HDR_IN_WORDS]};
+    wire [31:0] out_base  = {8'd0, fresh[`HDR_OUT_BASE]};
+    wire [31:0] out_words = {8'd0, fresh[`HDR_OUT_WORDS]};
+    reg  [31:0] in_end;
+    reg  [31:0] out_end;
+    // checks take cycles: sums, parts, then all of them
+    wire [5:0] header_parts = {
+        (fresh[`HDR_MAGIC] == `INTACT_MAGIC) & (fresh[`HDR_VERSION] == `INTACT_VERSION) & ~(|fresh[`HDR_RESERVED0]),
+        ({24'd0, fresh[`HDR_ROWS]} == ROWS) & ({24'd0, fresh[`HDR_COLS]} == COLS)
+            & ({24'd0, fresh[`HDR_LANES]} == LANES) & at_most({24'd0, fresh[`HDR_TABLES]}, TABLES),
+        ~(|((in_base | in_words | out_base | out_words) & ~ACT_BITS)),
+        at_most(in_end, ACT_DEPTH) & at_most(out_end, ACT_DEPTH) & at_most({8'd0, fresh[`HDR_ACT_WORDS]}, ACT_DEPTH),
+        at_most({8'd0, fresh[`HDR_WGT_WORDS]}, WGT_DEPTH) & at_most({8'd0, fresh[`HDR_PRM_WORDS]}, PRM_DEPTH)
+            & at_most({16'd0, fresh[`HDR_LAYERS]}, LAYERS) & at_most({16'd0, fresh[`HDR_JOBS]}, MOST_JOBS),
+        (|fresh[`HDR_IN_WORDS]) & (|fresh[`HDR_OUT_WORDS]) & (|fresh[`HDR_JOBS])
+    };
+    reg  [5:0] header_right;
     reg         header_ok;
 
     wire is_window = (descriptor[`DSC_OPCODE] == `INTACT_OPCODE_WINDOW);
-    wire descriptor_legal =
+    wire [3:0] descriptor_parts = {
         ((descriptor[`DSC_OPCODE] == `INTACT_OPCODE_ACCUMULATE) | (is_window & (WINDOW != 0)))
-        & ~(|descriptor[`DSC_RESERVED0]) & ~(|descriptor[`DSC_RESERVED1])
-        & ({24'd0, descriptor[`DSC_TABLE]} <= TABLES) & ~(|descriptor[`DSC_RESERVED3])
-        & ({8'd0, descriptor[`DSC_WGT_BASE]} < WGT_DEPTH) & ({8'd0, descriptor[`DSC_PRM_BASE]} < PRM_DEPTH)
-        & ({8'd0, descriptor[`DSC_OUT_BASE]} < ACT_DEPTH) & ({16'd0, descriptor[`DSC_LAYER]} < LAYERS)
-        & ({24'd0, descriptor[`DSC_OUT_GROUP]} < ROWS / LANES) & ({24'd0, descriptor[`DSC_LAST_BEAT]} < COLS / LANES)
-        & (program_end == (place + ONE_JOB == header[`HDR_JOBS_LSB +: JOB]));
+            & (is_window | ~loops_beyond)
+            & ~(|descriptor[`DSC_RESERVED0]) & ~(|descriptor[`DSC_RESERVED1]) & ~(|descriptor[`DSC_RESERVED3]),
+        ({8'd0, descriptor[`DSC_WGT_BASE]} < WGT_DEPTH) & ({8'd0, descriptor[`DSC_PRM_BASE]} < PRM_DEPTH)
+            & ({24'd0, descriptor[`DSC_TABLE]} <= TABLES),
+        ({8'd0, descriptor[`DSC_OUT_BASE]} < ACT_DEPTH) & ({16'd0, descriptor[`DSC_LAYER]} < LAYERS)
+            & ({24'd0, descriptor[`DSC_OUT_GROUP]} < ROWS / LANES) & ({24'd0, descriptor[`DSC_LAST_BEAT]} < COLS / LANES),
+        (program_end == (place + ONE_JOB == header[`HDR_JOBS_LSB +: JOB]))
+    };
+    reg  [3:0] descriptor_right;
+    reg        checked;   // they belong to a whole descriptor of this run
+    reg        complete;  // a header, or descriptor, is whole since the cycle before
 
     // ---- run ----
     reg  drained;
@@ -161,6 +182,7 @@ module sequencer #(
     wire job_begin = in_run & (drained | job_done) & loops_primed & here & ~go & ~finish;
     reg  illegal;
     // `job` moves on when a job has issued: the one that `illegal` speaks of, and the one that is draining
+    reg  [JOB-1:0] job_in_check;
     reg  [JOB-1:0] job_checked;
     reg  [JOB-1:0] job_running;
     wire give_up   = in_run & ~finish & (stop | illegal | overrun);
@@ -171,8 +193,10 @@ module sequencer #(
     // and the output does not; without, the output frame may
     wire [15:0] free_job = header[`HDR_FREE_JOB];
     wire overlaps = |free_job;
+    wire reads_no_more = ((free_job >> JOB) == 16'd0) & (place >= free_job[JOB-1:0]);
+    reg  reached_free;
     assign accept_frame  = ~stale & (overlaps
-        ? (state == READ_FIRST) | (state == READY) | (in_run & (job >= free_job))
+        ? (state == READ_FIRST) | (state == READY) | (in_run & reached_free)
         : (state == READY) & ~out_active & ~out_start);
     // a frame belongs to the program that it was loaded for
     assign frame_drop    = stop | reread;
@@ -186,9 +210,17 @@ module sequencer #(
         entering  <= 1'b0;
         out_start <= 1'b0;
         job_start <= 1'b0;
-        header_ok <= header_legal;
-        illegal   <= in_run & here & ~descriptor_legal & ~give_up;
-        job_checked <= place;
+        in_end           <= (in_base & ACT_BITS) + (in_words & ACT_BITS);
+        out_end          <= (out_base & ACT_BITS) + (out_words & ACT_BITS);
+        header_right     <= header_parts;
+        reached_free     <= in_run & reads_no_more;
+        header_ok        <= &header_right;
+        descriptor_right <= descriptor_parts;
+        complete         <= here;
+        checked          <= in_run & here;
+        illegal          <= in_run & checked & ~(&descriptor_right) & ~give_up;
+        job_in_check     <= place;
+        job_checked      <= job_in_check;
 
         if (start) armed <= 1'b1;
         if (start | clear) begin
@@ -203,12 +235,12 @@ module sequencer #(
         if (program_written) stale <= 1'b1;
 
         case (state)
-            READ_HEADER: if (here & ~entering) begin
+            READ_HEADER: if (here & complete & ~entering) begin
                 header   <= descriptor[64*`INTACT_HEADER_WORDS-1:0];
                 entering <= 1'b1;
                 state    <= CHECK;
             end
-            // header_ok follows header by a cycle
+            // what was fetched has stood for three cycles
             CHECK: if (~entering) begin
                 entering <= 1'b1;
                 state    <= header_ok ? READ_FIRST : REFUSED;
@@ -293,6 +325,8 @@ module sequencer #(
             runs       <= 32'd0;
         end
     end
+
+    wire _unused = &{1'b0, fresh, place_wide[16]};
 
 endmodule
 

@@ -50,7 +50,10 @@ module stream_in #(
 
     reg        full;      // every beat of a frame was taken
     reg        dropping;  // until TLAST
-    reg [23:0] index;     // beats taken of this frame
+    reg        begun;     // beats of a frame were taken, its last was not
+    reg [23:0] left;      // beats still to come of a frame that has begun
+    reg        only_one;  // words is 1
+    reg        one_left;  // left is 1
     reg [ADDR-1:0] next_addr;
 
     wire held = write_valid && !write_ready;
@@ -58,8 +61,9 @@ module stream_in #(
     assign frame_loaded = full && !write_valid;
 
     wire take = s_axis_tvalid && s_axis_tready;
-    wire first = index == 24'd0;
-    wire last = index + 24'd1 == words;
+    wire first = !begun;
+    wire last = begun ? one_left : only_one;
+    wire [23:0] now_left = begun ? left : words;
     wire [ADDR-1:0] addr = first ? base : next_addr;
 
     always @(posedge clk) begin
@@ -70,17 +74,20 @@ module stream_in #(
         end
         frame_error <= take && !dropping && last != s_axis_tlast;
 
+        only_one <= words == 24'd1;
         if (consume) full <= 1'b0;
 
         if (take && dropping) begin
             dropping <= !s_axis_tlast;
         end else if (take) begin
             next_addr <= addr + 1'b1;
-            index <= last || s_axis_tlast ? 24'd0 : index + 24'd1;
+            begun <= !last && !s_axis_tlast;
+            left <= now_left - 24'd1;
+            one_left <= now_left == 24'd2;
             full <= last && s_axis_tlast;
             dropping <= last && !s_axis_tlast;
         end else if (flush && !first) begin
-            index <= 24'd0;
+            begun <= 1'b0;
             dropping <= 1'b1;
         end
 
@@ -89,7 +96,7 @@ module stream_in #(
             frame_error <= 1'b0;
             full <= 1'b0;
             dropping <= 1'b0;
-            index <= 24'd0;
+            begun <= 1'b0;
         end
     end
 

@@ -68,7 +68,7 @@ module uart_frames #(
     assign crc_right = crc == 16'd0;
     assign length = size[ADDR:0];
 
-    ram #(.WIDTH(8), .SLICE(8), .DEPTH(PAYLOAD), .ADDR(ADDR)) payload (
+    ram #(.WIDTH(8), .SLICE(8), .DEPTH(PAYLOAD), .ADDR(ADDR), .EXCLUSIVE(1)) payload (
         .clk(clk),
         .write_enable(executes ? store : state == BODY && rx_valid),
         .write_addr(executes ? index : position),

@@ -52,7 +52,9 @@ module window_gen #(
 );
 
     // ---- stage 1: counters ----
-    wire two = loops[`WIN_TWO_SLOTS];
+    wire two      = loops[`WIN_TWO_SLOTS];
+    wire one_wide = ~(|loops[`WIN_WIDTH]);
+    wire one_high = ~(|loops[`WIN_HEIGHT]);
 
     reg        counting;
     reg        finishing;     // the slot after the last pixel's
@@ -63,11 +65,14 @@ module window_gen #(
     reg [15:0] x_left;
     reg [15:0] y_left;
     reg [15:0] tiles_left;
+    reg        x_end;         // they are zero
+    reg        y_end;
+    reg        tiles_end;
     reg [2:0]  previous;      // the pixel before was the last of its job, map, row
 
-    wire row_ends    = (x_left == 16'd0);
-    wire map_ends    = row_ends & (y_left == 16'd0);
-    wire job_ends    = map_ends & (tiles_left == 16'd0);
+    wire row_ends    = x_end;
+    wire map_ends    = row_ends & y_end;
+    wire job_ends    = map_ends & tiles_end;
     wire pixel_ends  = (slots_left == 8'd1) & ~finishing;
     wire reads       = (columns_left != 8'd0) & ~finishing;
     wire last_column = (columns_left == 8'd1);
@@ -118,8 +123,15 @@ module window_gen #(
                     slots_left   <= row_ends ? loops[`WIN_ROW_SLOTS] : loops[`WIN_PIXEL_SLOTS];
                     columns_left <= row_ends ? loops[`WIN_ROW_COLUMNS] : loops[`WIN_PIXEL_COLUMNS];
                     x_left       <= row_ends ? loops[`WIN_WIDTH] : x_left - 16'd1;
-                    if (row_ends) y_left <= map_ends ? loops[`WIN_HEIGHT] : y_left - 16'd1;
-                    if (map_ends) tiles_left <= tiles_left - 16'd1;
+                    x_end        <= row_ends ? one_wide : (x_left == 16'd1);
+                    if (row_ends) begin
+                        y_left <= map_ends ? loops[`WIN_HEIGHT] : y_left - 16'd1;
+                        y_end  <= map_ends ? one_high : (y_left == 16'd1);
+                    end
+                    if (map_ends) begin
+                        tiles_left <= tiles_left - 16'd1;
+                        tiles_end  <= (tiles_left == 16'd1);
+                    end
                     if (job_ends) begin
                         finishing <= two;
                         counting  <= two;
@@ -170,6 +182,9 @@ module window_gen #(
             x_left       <= loops[`WIN_WIDTH];
             y_left       <= loops[`WIN_HEIGHT];
             tiles_left   <= loops[`WIN_TILES];
+            x_end        <= one_wide;
+            y_end        <= one_high;
+            tiles_end    <= ~(|loops[`WIN_TILES]);
             valid_2      <= 1'b0;
             valid_3      <= 1'b0;
             act_addr     <= {base + (line << 1), base + line, base};

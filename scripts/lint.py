@@ -20,7 +20,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 BIN = Path(sys.prefix) / "bin"
 TOP = "intact_core"
-BOARD, FAMILY = "ulx3s", "ecp5"  # whose top is read too, with the family's cells in place of rtl/'s
+# tops that are read too, with the family's cells in place of rtl/'s
+BOARDS = (("ulx3s", "ecp5"), ("icebreaker", "ice40"))
 PYTHON_FOLDERS = ("pyexport", "sim", "tests", "models", "constraints", "host", "scripts")
 
 # The parameter sets that the Verilog is elaborated with: the default, and shapes that take other generate branches.
@@ -62,7 +63,8 @@ def designs() -> Iterator[Design]:
     rtl = verilog("rtl")
     yield Design(TOP, rtl, PARAMETER_SETS, synthesised=True)
     yield Design("uart_system", rtl, synthesised=True)
-    yield Design("top", verilog("rtl", f"constraints/{FAMILY}", f"constraints/{BOARD}", "sim/models"))
+    for board, family in BOARDS:
+        yield Design("top", verilog("rtl", f"constraints/{family}", f"constraints/{board}", "sim/models"))
     yield Design("intact_sim", [*rtl, "sim/intact_sim.v"], waivers=("sim/network.vlt",))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +18,9 @@ from sim.streams import cycles, pulse, start, unsigned
 
 P = {name: int(value) for name, value in bench_parameters().items()}
 ACT, WGT = P["ACT_ADDR"], P["WGT_ADDR"]
+# a family's own generator that holds short counts and coordinates: bits of either
+SHORT = [int(bits) for bits in os.environ.get("SHORT_LOOPS", "").split()]
+FAR = 30 if SHORT else 300  # steps of coordinates
 LEVELS = isa.LEVELS  # innermost first
 FLAGS = ("first", "subtract", "scale_up", "last", "pixel_last", "row_last", "job_last")
 
@@ -45,7 +49,7 @@ def random_job(rng: random.Random, limit: int = 400) -> dict[str, int]:
         for side in ("act", "wgt"):
             fields[f"{level}_{side}"] = rng.choice((0, 1, rng.randint(-9, 9), rng.randint(-(1 << 23), (1 << 23) - 1)))
     for name in ("kx_x", "back_x", "ox_x", "ky_y", "back_y", "oy_y", "x0", "y0"):
-        fields[name] = rng.choice((0, 1, -1, rng.randint(-5, 5), rng.randint(-300, 300)))
+        fields[name] = rng.choice((0, 1, -1, rng.randint(-5, 5), rng.randint(-FAR, FAR)))
     fields |= {name: rng.choice((1, 3, rng.randint(1, 12), rng.randint(1, 500))) for name in ("map_h", "map_w")}
     fields |= {"act_base": rng.getrandbits(24), "wgt_base": rng.getrandbits(24)}
     fields["gap"] = rng.choice((0, 0, 1, 2, rng.randint(3, 9)))
@@ -87,9 +91,20 @@ def expected_words(fields: dict[str, int]) -> Words:
     return Words(act, follow(fields["wgt_base"], steps["wgt"]) % (1 << WGT), outside, flags, gap)
 
 
+async def hand_over(dut: Any, fields: dict[str, int]) -> list[int]:
+    """A descriptor's words, one by one as they come from program memory."""
+    words = isa.encode(isa.DESCRIPTOR, {"opcode": 1} | fields)[: isa.LOOP_WORDS]
+    for i, word in enumerate(words):  # for families whose address generator keeps words of its own
+        dut.landing.value = word
+        dut.lands.value = 1 << i
+        await cycles(dut, 1)
+    dut.lands.value = 0
+    return words
+
+
 async def load(dut: Any, fields: dict[str, int]) -> None:
     """Hands over a descriptor and waits until it is primed; nothing may issue meanwhile."""
-    words = isa.encode(isa.DESCRIPTOR, {"opcode": 1} | fields)[: isa.LOOP_WORDS]
+    words = await hand_over(dut, fields)
     dut.loops.value = sum(word << (64 * i) for i, word in enumerate(words))
     await pulse(dut, "load")
     await cycles(dut, 3)
@@ -130,7 +145,7 @@ async def run_job(dut: Any, rng: random.Random, share: float) -> int:
 async def random_nests(dut: Any, share: float) -> None:
     """Addresses, flags, taps outside the map, and exactly one word a cycle in which `go` is high."""
     rng = random.Random(int(100 * share))
-    await start(dut, load=0, go=0, loops=0)
+    await start(dut, load=0, go=0, loops=0, lands=0, landing=0)
     total = sum([await run_job(dut, rng, share) for _ in range(60)])
     assert total > 1000
 
@@ -139,7 +154,7 @@ async def random_nests(dut: Any, share: float) -> None:
 async def reset_in_the_middle(dut: Any) -> None:
     """After a reset nothing issues until the next load, and the next job is whole."""
     rng = random.Random(7)
-    await start(dut, load=0, go=0, loops=0)
+    await start(dut, load=0, go=0, loops=0, lands=0, landing=0)
     for _ in range(10):
         await load(dut, random_job(rng))
         dut.go.value = 1
@@ -156,8 +171,23 @@ async def reset_in_the_middle(dut: Any) -> None:
 async def descriptor_never_let_go(dut: Any) -> None:
     """A descriptor loaded over one that waited primed takes its place whole, as when the host changes the program."""
     rng = random.Random(8)
-    await start(dut, load=0, go=0, loops=0)
+    await start(dut, load=0, go=0, loops=0, lands=0, landing=0)
     for _ in range(20):
         await load(dut, random_job(rng))
         await cycles(dut, rng.randrange(4))
         await run_job(dut, rng, 1.0)
+
+
+@cocotb.test(timeout_time=20, timeout_unit="ms", skip=not SHORT)
+async def what_does_not_fit_is_seen(dut: Any) -> None:
+    """The largest counts and farthest coordinates fit, one more does not; the next descriptor is judged afresh."""
+    await start(dut, load=0, go=0, loops=0, lands=0, landing=0)
+    counts, spans = SHORT
+    limits = dict.fromkeys((*(f"{level}_count" for level in LEVELS), "gap", "map_h", "map_w"), (0, (1 << counts) - 1))
+    far = 1 << spans - 1
+    limits |= dict.fromkeys(("kx_x", "back_x", "ox_x", "ky_y", "back_y", "oy_y", "x0", "y0"), (-far, far - 1))
+    for name, (low, high) in limits.items():
+        for value in (low, high, high + 1, *([low - 1] if low else []), low):
+            await hand_over(dut, {name: value})
+            await cycles(dut, 1)
+            assert dut.beyond.value == (not low <= value <= high), (name, value)

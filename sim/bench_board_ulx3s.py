@@ -1,7 +1,8 @@
-"""constraints/ulx3s/top.v through its serial pins, with a network in its memories: input, run, output, as a host would.
+"""A board's top.v through its serial pins, with a network in its memories: input, run, output, as a host would.
 
 The test that launches it writes BOARD_JOB, a JSON file: input and expected output frames, which bytes of these hold
-codes, the folder with the memory images, widths of memory words, and the cycles of one run.
+codes, the folder with the memory images, widths of memory words, and the cycles of one run. "pins" names the top's pins
+where they are not the ULX3S's; "loads" the images that the board does not hold from power-up, by memory.
 """
 
 from __future__ import annotations
@@ -25,6 +26,21 @@ FRAMES = [bytes.fromhex(text) for text in JOB["frames"]]
 EXPECTED = [bytes.fromhex(text) for text in JOB["expected"]]
 VALID = bytes.fromhex(JOB["valid"])
 CLOCK_NS = 20
+# rxd, txd: as the FPGA sees them.  pressed: the button's level.  lit: an LED's.  error, reset: LEDs.  high: always so
+PINS: dict[str, Any] = JOB.get("pins") or {
+    "clock": "clk_25mhz", "rxd": "ftdi_txd", "txd": "ftdi_rxd", "button": "btn_fire1", "pressed": 1,
+    "leds": "led", "lit": 1, "error": 6, "reset": 7, "high": ["wifi_gpio0"],
+}  # fmt: skip
+
+
+def pin(dut: Any, name: str) -> Any:
+    """The top's pin that plays this part."""
+    return getattr(dut, PINS[name])
+
+
+def lit(dut: Any, name: str) -> bool:
+    """Whether the LED that plays this part is on."""
+    return str(pin(dut, "leds").value)[-1 - PINS[name]] == str(PINS["lit"])
 
 
 def run(client: Client, index: int) -> bool:
@@ -36,12 +52,18 @@ def run(client: Client, index: int) -> bool:
 
 async def power_up(dut: Any) -> SerialPins:
     """Clock on, PLL locked, reset over."""
-    pins = SerialPins(dut.ftdi_txd, dut.ftdi_rxd, int(P["CLOCKS_PER_BIT"]) * CLOCK_NS * 1000)
-    dut.btn_fire1.value = 0
-    Clock(dut.clk_25mhz, CLOCK_NS, unit="ns").start(start_high=False)
-    await ClockCycles(dut.clk_25mhz, 400)
-    assert dut.wifi_gpio0.value == 1
+    pins = SerialPins(pin(dut, "rxd"), pin(dut, "txd"), int(P["CLOCKS_PER_BIT"]) * CLOCK_NS * 1000)
+    pin(dut, "button").value = 1 - PINS["pressed"]
+    Clock(pin(dut, "clock"), CLOCK_NS, unit="ns").start(start_high=False)
+    await ClockCycles(pin(dut, "clock"), 400)
+    assert all(getattr(dut, name).value == 1 for name in PINS["high"])
     pins.received.clear()
+
+    def work(client: Client) -> None:
+        for target, (file, width) in JOB.get("loads", {}).items():
+            client.load(target, memory_image(Path(JOB["folder"]) / file), width)
+
+    await with_board(pins, work)
     return pins
 
 
@@ -93,7 +115,7 @@ async def loads(dut: Any) -> None:
 
 @cocotb.test(timeout_time=100, timeout_unit="ms")
 async def button_resets(dut: Any) -> None:
-    """FIRE1 in the middle of an input frame: afterwards everything works from the start."""
+    """The button in the middle of an input frame: afterwards everything works from the start."""
     pins = await power_up(dut)
 
     def half(client: Client) -> None:
@@ -101,12 +123,12 @@ async def button_resets(dut: Any) -> None:
         assert client.status()["loaded"] == 1
 
     await with_board(pins, half)
-    dut.btn_fire1.value = 1
-    await ClockCycles(dut.clk_25mhz, 10)
-    assert dut.led.value.to_unsigned() >> 7 == 1
-    dut.btn_fire1.value = 0
-    await ClockCycles(dut.clk_25mhz, 400)
-    assert dut.led.value.to_unsigned() >> 6 == 0
+    pin(dut, "button").value = PINS["pressed"]
+    await ClockCycles(pin(dut, "clock"), 10)
+    assert lit(dut, "reset")
+    pin(dut, "button").value = 1 - PINS["pressed"]
+    await ClockCycles(pin(dut, "clock"), 400)
+    assert not lit(dut, "reset") and not lit(dut, "error")
 
     def whole(client: Client) -> None:
         assert client.status()["loaded"] == 0

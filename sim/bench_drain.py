@@ -21,7 +21,7 @@ ROWS, COLS, LANES = P["ROWS"], P["COLS"], P["LANES"]
 ACT_DEPTH, PRM_DEPTH = 1 << P["ACT_ADDR"], 1 << P["PRM_ADDR"]
 BEATS, GROUPS = COLS // LANES, ROWS // LANES
 TABLES = P["TABLES"]
-LATENCY = 15  # from a beat's control to the cycle of its write
+LATENCY = 16  # from a beat's control to the cycle of its write
 MAPPED = 2  # more in a job with a table
 
 

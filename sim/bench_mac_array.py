@@ -16,7 +16,7 @@ from sim.streams import CLOCK_NS
 P = {name: int(value) for name, value in bench_parameters().items()}
 ROWS, COLS = P["ROWS"], P["COLS"]
 PACKED = P.get("PACKED", 0)
-LATENCY = 3 + (ROWS - 1).bit_length()  # from a word to its sum
+LATENCY = 3 + ((ROWS - 1).bit_length() + 1) // 2  # from a word to its sum
 CYCLES = 3000 if ROWS * COLS <= 16 else 1000
 CONTROLS = ("sum_valid", "sum_first", "sum_subtract", "sum_scale_up", "sum_max")
 

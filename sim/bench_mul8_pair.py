@@ -1,4 +1,4 @@
-"""sim/models/mul8_pair_check.v to its end: all 2**24 operands of a mul8_pair, both products."""
+"""sim/mul8_pair_check.v to its end: all 2**24 operands of a mul8_pair, both products."""
 
 from __future__ import annotations
 

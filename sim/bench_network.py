@@ -1,9 +1,10 @@
 """cocotb: runs a whole network on sim/intact_sim.v, once per input frame, and notes the core's own cycle counters.
 
 Environment: INTACT_JOB, a JSON file with {frames, frame_words, layers, expected_cycles, back_to_back, results,
-progress}. With back_to_back the core starts by itself with every frame, and only the last run's counters are read.
-progress: a file to keep "inference cycles" in, or null. The codes are compared afterwards by sim/compare.py from the
-files that the design wrote.
+progress, loads}. With back_to_back the core starts by itself with every frame, and only the last run's counters are
+read. progress: a file to keep "inference cycles" in, or null. loads: for memories that hold nothing at power-up, by
+load target, their 32-bit slices in order. The codes are compared afterwards by sim/compare.py from the files that the
+design wrote.
 """
 
 from __future__ import annotations
@@ -57,6 +58,10 @@ async def network(dut: Any) -> None:
     progress = Progress(job["progress"])
     back_to_back = job["back_to_back"]
     host = await start(dut, AUTO_START | IRQ_ENABLE if back_to_back else 0)
+    for target, slices in job["loads"].items():
+        await host.write("LOAD_ADDR", int(target) << 28)
+        for word in slices:
+            await host.write("LOAD_DATA", word)
     limit = 4 * job["expected_cycles"] + 4 * job["frame_words"] + 10_000
     runs: list[dict[str, Any]] = []
     for frame in range(job["frames"]):

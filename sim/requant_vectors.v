@@ -3,7 +3,7 @@
 // so that millions of values take seconds.
 //
 // In the run's folder: size.hex (rows; parameter words), params.hex, rows.hex (per line: parameter word 16 bits, zero point,
-// low, high, LANES accumulators). Out: codes.hex, a line a cycle; line t holds the codes of row t - 13.
+// low, high, LANES accumulators). Out: codes.hex, a line a cycle; line t holds the codes of row t - 14.
 
 `resetall
 `default_nettype none

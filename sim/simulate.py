@@ -16,7 +16,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
@@ -193,13 +193,15 @@ def simulate(
     back_to_back: bool = False,
     progress: Callable[[int, int], None] | None = None,
     built: Path | None = None,
+    loads: Mapping[int, Sequence[int]] | None = None,
 ) -> SimResult:
     """Runs every frame (N, words, rows) on the network in `folder`, which also takes the run's files.
 
     expected_cycles: of one run, for the time-out. back_to_back: the core starts by itself with every frame, and the
     next frame waits at its stream; else the host starts each run and reads its counters. progress: called now and
     then, from another thread, with the number of the inference that runs (from 0) and its cycles so far. built: the
-    folder of a simulator to use instead of the core's own.
+    folder of a simulator to use instead of the core's own. loads: 32-bit slices that the host writes first, in order,
+    by load target.
     Raises IntactError where the simulation does not end well.
     """
     with building():
@@ -218,6 +220,7 @@ def simulate(
         "back_to_back": back_to_back,
         "results": str(work / "results.json"),
         "progress": str(work / PROGRESS) if progress else None,
+        "loads": {target: list(slices) for target, slices in (loads or {}).items()},
     }
     (work / "job.json").write_text(json.dumps(job))
     for name in ("results.json", "results.xml", "outputs.hex", "trace.hex", "timeline.txt", PROGRESS):

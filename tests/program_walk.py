@@ -180,8 +180,8 @@ def _job(
 
 def _count(walk: Walk, job: Fields, issue: int, config: HwConfig) -> None:
     """Adds a job's cycles to its layer. issue: from its first slot to its last."""
-    # memory 2, operands 1, multiplier 3, tree, accumulator 1, requantise 11, the drain's beats, the last one the write
-    depth = 2 + 1 + 3 + config.tree_levels + 1 + 11 + job["last_beat"] + (2 if job["table"] else 0)
+    # address 1, memory 2, operands 1, multiplier 3, tree, accumulator 1, drain 1, requantise 14, the drain's beats, the last one the write
+    depth = 1 + 2 + 1 + 3 + config.tree_levels + 1 + 1 + 14 + job["last_beat"] + (2 if job["table"] else 0)
     walk.layer_cycles[job["layer"]] = walk.layer_cycles.get(job["layer"], 0) + issue + depth
 
 

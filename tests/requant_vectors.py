@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from pyexport.arith import IntArray, Requant
 from sim.runner import BUILD, ROOT, RTL, run_bench
 
 LANES = 16
-LATENCY = 13
+LATENCY = 14
 SOURCES = ("requantise", "requant_lane", "wide_mul", "mul18", "delay")
 
 
@@ -66,8 +66,11 @@ def _hex(rows: npt.NDArray[np.uint8]) -> bytes:
     return text.tobytes()
 
 
-def run(sim: str, batches: Iterable[Batch], name: str, rtl: Path = RTL) -> list[IntArray]:
-    """The codes that the Verilog in folder `rtl` gives, one (n, C) array a batch. All batches take one simulation."""
+def run(sim: str, batches: Iterable[Batch], name: str, rtl: Path = RTL, more: Sequence[str] = ()) -> list[IntArray]:
+    """The codes that the Verilog in folder `rtl` gives, one (n, C) array a batch. All batches take one simulation.
+
+    more: modules besides SOURCES.
+    """
     batches = list(batches)
     rows: list[npt.NDArray[np.uint8]] = []
     params: list[int] = []
@@ -83,7 +86,7 @@ def run(sim: str, batches: Iterable[Batch], name: str, rtl: Path = RTL) -> list[
     (folder / "params.hex").write_text("".join(f"{word:0{40 * LANES}x}\n" for word in params))
     (folder / "size.hex").write_text(f"{count:x}\n{len(params):x}\n")
     (folder / "codes.hex").unlink(missing_ok=True)
-    sources = [ROOT / "sim" / "requant_vectors.v", *(rtl / f"{source}.v" for source in SOURCES)]
+    sources = [ROOT / "sim" / "requant_vectors.v", *(rtl / f"{source}.v" for source in (*SOURCES, *more))]
     depth = 1 << 18 if sim == "verilator" else 1 << 13
     assert count <= depth and len(params) <= 1024, f"{count} rows, {len(params)} parameter words"
     parameters: dict[str, int | str] = {"LANES": LANES, "ROWS": depth, "WORDS": 1024}

@@ -19,10 +19,10 @@ RUNTIMES = ("fbgemm", "fbgemm", "ort", "tflite-ref", "exact")
 
 @st.composite
 def configs(draw: st.DrawFn) -> HwConfig:
-    """1x2 to 9x9, and some larger ones; any legal number of requantise lanes, and often those that make a window."""
+    """1x2 to 9x9, and larger ones; any legal number of requantise lanes, often those of a window; a quarter packed."""
     if draw(st.integers(0, 2)) == 0:
         side = draw(st.sampled_from([8, 8, 9, 16]))
-        return HwConfig(side, side, side)
+        return HwConfig(side, side, side, packed=draw(st.sampled_from([0, 0, 0, 1])))
     rows, cols = draw(
         st.one_of(
             st.tuples(st.integers(1, 9), st.integers(1, 9)).filter(lambda pair: pair != (1, 1)),
@@ -30,7 +30,7 @@ def configs(draw: st.DrawFn) -> HwConfig:
         )
     )
     lanes = draw(st.sampled_from([n for n in range(1, min(rows, cols) + 1) if rows % n == 0 and cols % n == 0]))
-    return HwConfig(rows, cols, lanes)
+    return HwConfig(rows, cols, lanes, packed=draw(st.sampled_from([0, 0, 0, 1])))
 
 
 def _quant(draw: st.DrawFn, scale: float, only: ir.Dtype | None = None) -> ir.Quant:

@@ -157,7 +157,10 @@ def test_every_port_has_a_pin_and_every_pin_a_port(board: Board) -> None:
     ports = set[str]()
     for width, name in re.findall(r"^\s*(?:input|output)\s+wire\s*(\[\d+:0\])?\s*(\w+)", text, re.MULTILINE):
         ports |= {f"{name}[{bit}]" for bit in range(int(width[1:-3]) + 1)} if width else {name}
-    pins = re.findall(r'^LOCATE COMP "(\S+)" SITE "(\w+)";', (ROOT / board.pins).read_text(), re.MULTILINE)
+    form = {".lpf": r'^LOCATE COMP "(\S+)" SITE "(\w+)";', ".pcf": r"^set_io (?:-\S+ \S+ )?(\w+) (\d+)$"}[
+        Path(board.pins).suffix
+    ]
+    pins = re.findall(form, (ROOT / board.pins).read_text(), re.MULTILINE)
     assert {name for name, _ in pins} == ports
     assert len({site for _, site in pins}) == len(pins)
 

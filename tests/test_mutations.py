@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -53,6 +54,11 @@ def tables() -> Prepared:
     return prepare(fixed_networks.tables(), CONFIG, 2)
 
 
+@pytest.fixture(scope="module")
+def packed() -> Prepared:
+    return prepare(fixed_networks.first(), replace(CONFIG, packed=1), 1)
+
+
 @pytest.fixture
 def rtl(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A copy of the Verilog, which everything builds from; its builds go to the test's own folder."""
@@ -95,9 +101,16 @@ def test_there_are_enough_and_each_is_one_change() -> None:
 
 
 def test_unchanged_design_passes(
-    rtl: Path, network: Prepared, overlapped: Prepared, adding: Prepared, windows: Prepared, tables: Prepared
+    rtl: Path,
+    network: Prepared,
+    overlapped: Prepared,
+    adding: Prepared,
+    windows: Prepared,
+    tables: Prepared,
+    packed: Prepared,
 ) -> None:
-    assert requantise_is_right(rtl) and all(map(network_is_right, (network, overlapped, adding, windows, tables)))
+    networks = (network, overlapped, adding, windows, tables, packed)
+    assert requantise_is_right(rtl) and all(map(network_is_right, networks))
 
 
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.reason.replace(" ", "-"))
@@ -109,6 +122,7 @@ def test_fault_is_found(
     adding: Prepared,
     windows: Prepared,
     tables: Prepared,
+    packed: Prepared,
 ) -> None:
     path = rtl / f"{fault.file}.v"
     path.write_text(path.read_text().replace(fault.old, fault.new))
@@ -116,6 +130,6 @@ def test_fault_is_found(
         right = requantise_is_right(rtl)
     else:
         networks = {"network": network, "overlapped": overlapped, "adding": adding, "windows": windows}
-        networks["tables"] = tables
+        networks |= {"tables": tables, "packed": packed}
         right = network_is_right(networks[fault.check])
     assert not right, f"nothing noticed that {fault.reason}"

@@ -6,7 +6,7 @@ import pytest
 
 from sim.runner import RTL, SIMULATORS, lint, rtl_sources, run_bench, simulator_missing
 
-ARRAY_SOURCES = [RTL / f"{name}.v" for name in ("mac_array", "mac_lane", "mul8", "mul8_pair")]
+ARRAY_SOURCES = [RTL / f"{name}.v" for name in ("mac_array", "mac_lane", "accumulator", "mul8", "mul8_pair")]
 DRAIN_SOURCES = [RTL / f"{name}.v" for name in ("drain", "delay", "requantise", "requant_lane", "wide_mul", "mul18")]
 DRAIN_SOURCES += [RTL / "code_table.v", RTL / "ram.v"]
 

@@ -29,9 +29,9 @@ module accumulator (
     wire        [31:0] kept     = drop_acc ? 32'd0 : (sum_scale_up & ~sum_max) ? acc << 8 : acc;
     wire        [31:0] added    = drop_sum ? 32'd0 : sum ^ {32{negate}};
 
-    assign result = kept + added + {31'd0, negate};
+    assign result = acc;
 
-    always @(posedge clk) if (sum_valid) acc <= result;
+    always @(posedge clk) if (sum_valid) acc <= kept + added + {31'd0, negate};
 
 endmodule
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Address generator on the iCE40, in place of rtl/address_gen.v: the seven-deep loop nest of a job, one activation word and
-// one weight word a cycle. Ports, function and timing are the same; the loops' increments lie in block RAM.
+// one weight word a cycle. Ports, function and timing are the same; the loops' increments lie in block RAM, and counts and
+// coordinates are shorter: no memory of these devices holds a tensor that needs more. A descriptor that does is `beyond`.
 // Loops, innermost first: word, kx, ky, pass, tile, ox, oy. Each has a count and an increment for either address; the
 // increment of the loop that advances is added (the exporter folds the way back of the inner loops into it). x and y
 // follow the window over the map, so that taps outside read `pad`.
@@ -25,6 +26,8 @@ module address_gen #(
     // the same, one by one as they come, one hot
     input  wire [`INTACT_LOOP_WORDS-1:0]    lands,
     input  wire [63:0]         landing,
+    // the descriptor has counts of more than COUNT or coordinates of more than SPAN bits
+    output wire                beyond,
     // take up a new descriptor
     input  wire                load,
     // issue
@@ -49,28 +52,53 @@ module address_gen #(
 );
 
     localparam LEVELS = 7;
+    // bits of counts, less one, and of the gap; of coordinates, with their sign
+    localparam COUNT = 10;
+    localparam SPAN = 11;
+
+    // ---- descriptors that need more, seen as they come ----
+    function counts(input [15:COUNT] upper);
+        counts = ~(|upper);
+    endfunction
+
+    function spans(input [15:SPAN-1] upper);
+        spans = (&upper) | ~(|upper);
+    endfunction
+
+    localparam [COUNT-1:0] ONE = 1;
+    wire three_fit = spans(landing[15 -: 17-SPAN]) & spans(landing[31 -: 17-SPAN]) & spans(landing[47 -: 17-SPAN]);
+    wire fits_here =
+        lands[0] ? spans(landing[31 -: 17-SPAN]) & counts(landing[47 -: 16-COUNT])
+        : (|lands[LEVELS:1]) ? counts(landing[15 -: 16-COUNT])
+        : lands[LEVELS+1] ? counts(landing[63 -: 16-COUNT])
+        : lands[LEVELS+2] ? three_fit & spans(landing[63 -: 17-SPAN])
+        : ~lands[LEVELS+3] | (three_fit & counts(landing[63 -: 16-COUNT]));
+    reg  found_beyond;
+
+    assign beyond = found_beyond;
+    always @(posedge clk) found_beyond <= (found_beyond & ~lands[0]) | ~fits_here;
 
     // ---- stage 1: counters ----
-    reg  [16*LEVELS-1:0] counts;
+    reg  [COUNT*LEVELS-1:0] left;
     reg  [LEVELS-1:0]    at_end;
     wire [LEVELS-1:0]    single;
-    wire [16*LEVELS-1:0] reloads;
+    wire [COUNT*LEVELS-1:0] reloads;
     wire [LEVELS-1:0]    lower_end;
     reg                  counting;
     reg                  starts;
     reg                  starts_pass;
-    reg  [15:0]          gap_left;
+    reg  [COUNT-1:0]     gap_left;
 
     genvar g;
     generate
         for (g = 0; g < LEVELS; g = g + 1) begin : gen_level
-            assign reloads[16*g +: 16] = loops[64*(g+1) +: 16];
-            assign single[g]           = (reloads[16*g +: 16] == 16'd0);
+            assign reloads[COUNT*g +: COUNT] = loops[64*(g+1) +: COUNT];
+            assign single[g]           = ~(|reloads[COUNT*g +: COUNT]);
             assign lower_end[g]        = &(at_end | ({LEVELS{1'b1}} << g));
         end
     endgenerate
 
-    wire in_gap     = (gap_left != 16'd0);
+    wire in_gap     = |gap_left;
     wire subtracts  = loops[`DSC_PASS_SUBTRACTS];
     wire shifts     = loops[`DSC_PASS_SHIFTS];
     wire tile_ends  = &at_end[2:0] & (at_end[3] | ~(subtracts | shifts));
@@ -90,11 +118,11 @@ module address_gen #(
     reg        [6:0]          flags_3;
     reg        [ACT_ADDR-1:0] act_step;
     reg        [WGT_ADDR-1:0] wgt_step;
-    reg signed [15:0]         x_step;
-    reg signed [15:0]         y_step;
+    reg signed [SPAN-1:0]     x_step;
+    reg signed [SPAN-1:0]     y_step;
     reg                       x_restart;
-    reg signed [15:0]         x;
-    reg signed [15:0]         y;
+    reg signed [SPAN-1:0]     x;
+    reg signed [SPAN-1:0]     y;
 
     wire shift = go | ~valid_3;
 
@@ -130,24 +158,27 @@ module address_gen #(
         end
     end
 
-    wire [15:0] map_h = loops[`DSC_MAP_H];
-    wire [15:0] map_w = loops[`DSC_MAP_W];
-    wire [15:0] x_unsigned = x;
-    wire [15:0] y_unsigned = y;
+    // a negative coordinate is a large unsigned one
+    wire [SPAN-1:0] map_h = {1'b0, map_height[COUNT-1:0]};
+    wire [SPAN-1:0] map_w = {1'b0, map_width[COUNT-1:0]};
+    wire [15:0] map_height = loops[`DSC_MAP_H];
+    wire [15:0] map_width  = loops[`DSC_MAP_W];
+    wire [SPAN-1:0] x_unsigned = x;
+    wire [SPAN-1:0] y_unsigned = y;
 
     always @(posedge clk) begin
         if (shift) begin
-            if (in_gap) gap_left <= gap_left - 16'd1;
+            if (in_gap) gap_left <= gap_left - 1'b1;
             else if (counting) begin
                 for (k = 0; k < LEVELS; k = k + 1) begin
                     if (lower_end[k]) begin
-                        counts[16*k +: 16] <= at_end[k] ? reloads[16*k +: 16] : counts[16*k +: 16] - 16'd1;
-                        at_end[k]          <= at_end[k] ? single[k] : (counts[16*k +: 16] == 16'd1);
+                        left[COUNT*k +: COUNT] <= at_end[k] ? reloads[COUNT*k +: COUNT] : left[COUNT*k +: COUNT] - ONE;
+                        at_end[k]          <= at_end[k] ? single[k] : (left[COUNT*k +: COUNT] == ONE);
                     end
                 end
                 starts      <= tile_ends;
                 starts_pass <= lower_end[3] & ~at_end[3];
-                if (tile_ends && !job_ends) gap_left <= loops[`DSC_GAP];
+                if (tile_ends && !job_ends) gap_left <= loops[`DSC_GAP_LSB +: COUNT];
                 if (job_ends) counting <= 1'b0;
             end
 
@@ -159,24 +190,23 @@ module address_gen #(
             valid_3   <= valid_2;
             real_3    <= real_2;
             flags_3   <= flags_2;
-            x_step    <= advance_2[1] ? loops[`DSC_KX_X] : |advance_2[4:2] ? loops[`DSC_BACK_X] : advance_2[5] ? loops[`DSC_OX_X]
-                         : 16'd0;
+            x_step    <= advance_2[1] ? loops[`DSC_KX_X_LSB +: SPAN] : |advance_2[4:2] ? loops[`DSC_BACK_X_LSB +: SPAN]
+                         : advance_2[5] ? loops[`DSC_OX_X_LSB +: SPAN] : {SPAN{1'b0}};
             x_restart <= advance_2[6];
-            y_step    <= advance_2[2] ? loops[`DSC_KY_Y] : |advance_2[5:3] ? loops[`DSC_BACK_Y] : advance_2[6] ? loops[`DSC_OY_Y]
-                         : 16'd0;
+            y_step    <= advance_2[2] ? loops[`DSC_KY_Y_LSB +: SPAN] : |advance_2[5:3] ? loops[`DSC_BACK_Y_LSB +: SPAN]
+                         : advance_2[6] ? loops[`DSC_OY_Y_LSB +: SPAN] : {SPAN{1'b0}};
         end
 
         if (issue) begin
             act_addr <= act_addr + act_step;
             wgt_addr <= wgt_addr + wgt_step;
-            x        <= x_restart ? $signed(loops[`DSC_X0]) : x + x_step;
+            x        <= x_restart ? $signed(loops[`DSC_X0_LSB +: SPAN]) : x + x_step;
             y        <= y + y_step;
         end
-        // a negative coordinate is a large unsigned one
         outside <= (x_unsigned >= map_w) | (y_unsigned >= map_h);
 
         if (load) begin
-            counts   <= reloads;
+            left     <= reloads;
             at_end   <= single;
             counting <= 1'b1;
             starts   <= 1'b1;
@@ -184,23 +214,23 @@ module address_gen #(
             valid_2  <= 1'b0;
             valid_3  <= 1'b0;
             real_3   <= 1'b0;
-            gap_left <= 16'd0;
+            gap_left <= {COUNT{1'b0}};
             act_addr <= loops[`DSC_ACT_BASE_LSB +: ACT_ADDR];
             wgt_addr <= loops[`DSC_WGT_BASE_LSB +: WGT_ADDR];
-            x        <= loops[`DSC_X0];
-            y        <= loops[`DSC_Y0];
+            x        <= loops[`DSC_X0_LSB +: SPAN];
+            y        <= loops[`DSC_Y0_LSB +: SPAN];
         end
 
         if (rst) begin
             counting <= 1'b0;
-            gap_left <= 16'd0;
+            gap_left <= {COUNT{1'b0}};
             valid_2  <= 1'b0;
             valid_3  <= 1'b0;
             real_3   <= 1'b0;
         end
     end
 
-    wire _unused = &{1'b0, loops, lands[0], lands[`INTACT_LOOP_WORDS-1:LEVELS+1], landing};
+    wire _unused = &{1'b0, loops, landing, map_height, map_width};
 
 endmodule
 

@@ -24,18 +24,25 @@ module delay #(
             wire _unused = &{1'b0, clk, rst};
             assign out = in;
         end else if (RESET == 0 && CYCLES >= 3 && CYCLES <= 16 && WIDTH >= 32) begin : gen_ring
+            // what does not fill a block of 16 bits would cost one more
+            localparam WIDE = WIDTH / 16 * 16;
             localparam [3:0] BEHIND = CYCLES - 1;
-            (* ram_style = "block" *) reg [WIDTH-1:0] ring [0:15];
-            reg [WIDTH-1:0] oldest;
-            reg [3:0]       place;
+            (* ram_style = "block" *) reg [WIDE-1:0] ring [0:15];
+            reg [WIDE-1:0] oldest;
+            reg [3:0]      place;
 
             initial place = 4'd0;
             always @(posedge clk) begin
                 place       <= place + 4'd1;
-                ring[place] <= in;
+                ring[place] <= in[WIDE-1:0];
                 oldest      <= ring[place - BEHIND];
             end
-            assign out = oldest;
+            assign out[WIDE-1:0] = oldest;
+            if (WIDE < WIDTH) begin : gen_rest
+                reg [(WIDTH-WIDE)*CYCLES-1:0] line;
+                always @(posedge clk) line <= {line[(WIDTH-WIDE)*(CYCLES-1)-1:0], in[WIDTH-1:WIDE]};
+                assign out[WIDTH-1:WIDE] = line[(WIDTH-WIDE)*(CYCLES-1) +: WIDTH-WIDE];
+            end
             wire _unused = &{1'b0, rst};
         end else begin : gen_line
             reg  [WIDTH*CYCLES-1:0]     line;

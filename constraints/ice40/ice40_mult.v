@@ -19,6 +19,11 @@ module ice40_mult #(
 
     localparam [1:0] SOURCE = (LATENCY == 4) ? 2'b01 : 2'b11;
 
+    wire carry;
+    wire carry_out;
+    wire sign;
+    wire _unused = &{1'b0, carry, carry_out, sign};
+
     SB_MAC16 #(
         .A_REG(1'b1), .B_REG(1'b1), .TOP_8x8_MULT_REG(1'b1), .BOT_8x8_MULT_REG(1'b1),
         .PIPELINE_16x16_MULT_REG1(1'b1), .PIPELINE_16x16_MULT_REG2(1'b1),
@@ -30,7 +35,7 @@ module ice40_mult #(
         .AHOLD(1'b0), .BHOLD(1'b0), .CHOLD(1'b0), .DHOLD(1'b0),
         .IRSTTOP(1'b0), .IRSTBOT(1'b0), .ORSTTOP(1'b0), .ORSTBOT(1'b0),
         .OLOADTOP(1'b0), .OLOADBOT(1'b0), .OHOLDTOP(1'b0), .OHOLDBOT(1'b0), .ADDSUBTOP(1'b0), .ADDSUBBOT(1'b0),
-        .CI(1'b0), .ACCUMCI(1'b0), .SIGNEXTIN(1'b0), .CO(), .ACCUMCO(), .SIGNEXTOUT()
+        .CI(1'b0), .ACCUMCI(1'b0), .SIGNEXTIN(1'b0), .CO(carry), .ACCUMCO(carry_out), .SIGNEXTOUT(sign)
     );
 
 endmodule

@@ -15,6 +15,11 @@ module mul8_pair (
     output wire signed [15:0] product1
 );
 
+    wire carry;
+    wire carry_out;
+    wire sign;
+    wire _unused = &{1'b0, carry, carry_out, sign};
+
     SB_MAC16 #(
         .A_REG(1'b1), .B_REG(1'b1), .TOP_8x8_MULT_REG(1'b1), .BOT_8x8_MULT_REG(1'b1), .MODE_8x8(1'b1),
         .A_SIGNED(1'b1), .B_SIGNED(1'b1),
@@ -25,7 +30,7 @@ module mul8_pair (
         .AHOLD(1'b0), .BHOLD(1'b0), .CHOLD(1'b0), .DHOLD(1'b0),
         .IRSTTOP(1'b0), .IRSTBOT(1'b0), .ORSTTOP(1'b0), .ORSTBOT(1'b0),
         .OLOADTOP(1'b0), .OLOADBOT(1'b0), .OHOLDTOP(1'b0), .OHOLDBOT(1'b0), .ADDSUBTOP(1'b0), .ADDSUBBOT(1'b0),
-        .CI(1'b0), .ACCUMCI(1'b0), .SIGNEXTIN(1'b0), .CO(), .ACCUMCO(), .SIGNEXTOUT()
+        .CI(1'b0), .ACCUMCI(1'b0), .SIGNEXTIN(1'b0), .CO(carry), .ACCUMCO(carry_out), .SIGNEXTOUT(sign)
     );
 
 endmodule

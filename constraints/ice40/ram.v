@@ -3,8 +3,8 @@
 // the address waits a cycle instead of the word, which takes fewer flip-flops: a word is read in the cycle after its address
 // came, and must not be written then.
 //
-// Block RAM (EBR) holds INIT_FILE from power-up. A memory beyond SPRAM_BITS whose reads and writes never meet
-// (EXCLUSIVE) lies in SPRAM, which powers up with anything: the host writes it.
+// Block RAM (EBR) holds INIT_FILE from power-up. SPRAM, with one port, takes a memory whose reads and writes never meet
+// (EXCLUSIVE) if nothing is to be in it at power-up, or if it has more than SPRAM_BITS: then the host writes it first.
 
 `resetall
 `default_nettype none
@@ -20,7 +20,7 @@ module ram #(
     parameter ADDR = 9,
     // memory image, or "" for zeros
     parameter INIT_FILE = "",
-    // 1: never read and written in neighbouring cycles
+    // 1: what is read while, or a cycle after, a word is written is not used
     parameter EXCLUSIVE = 0
 ) (
     input  wire                     clk,
@@ -32,17 +32,24 @@ module ram #(
 );
 
     localparam SPRAM_BITS = 32768;
+    localparam BLOCKS = (WIDTH + 15) / 16;
+    localparam SPRAM = EXCLUSIVE != 0 && DEPTH <= 16384 && (SLICE == WIDTH || SLICE % 16 == 0)
+        && (INIT_FILE == "" || DEPTH * WIDTH > SPRAM_BITS);
 
     reg [ADDR-1:0] addr;
     always @(posedge clk) addr <= read_addr;
 
     generate
-        if (EXCLUSIVE != 0 && DEPTH * WIDTH > SPRAM_BITS && DEPTH <= 16384 && SLICE % 16 == 0) begin : gen_spram
-            wire [13:0] either = (|write_enable) ? write_addr : addr;
+        if (SPRAM) begin : gen_spram
+            wire [ADDR-1:0]      either  = (|write_enable) ? write_addr : addr;
+            wire [16*BLOCKS-1:0] written = {{16*BLOCKS-WIDTH{1'b0}}, write_data};
+            wire [16*BLOCKS-1:0] read;
+            wire                 _unused = &{1'b0, read};
             genvar b;
-            for (b = 0; b < WIDTH / 16; b = b + 1) begin : gen_block
+            assign read_data = read[WIDTH-1:0];
+            for (b = 0; b < BLOCKS; b = b + 1) begin : gen_block
                 SB_SPRAM256KA block (
-                    .CLOCK(clk), .ADDRESS(either), .DATAIN(write_data[16*b +: 16]), .DATAOUT(read_data[16*b +: 16]),
+                    .CLOCK(clk), .ADDRESS({{14-ADDR{1'b0}}, either}), .DATAIN(written[16*b +: 16]), .DATAOUT(read[16*b +: 16]),
                     .MASKWREN(4'b1111), .WREN(write_enable[16*b/SLICE]), .CHIPSELECT(1'b1),
                     .STANDBY(1'b0), .SLEEP(1'b0), .POWEROFF(1'b1)
                 );

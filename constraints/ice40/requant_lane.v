@@ -13,7 +13,7 @@ module requant_lane (
     input  wire signed [7:0]  zero_point,
     input  wire signed [7:0]  low,
     input  wire signed [7:0]  high,
-    output reg  signed [7:0]  code
+    output wire signed [7:0]  code
 );
 
     // Stage 1, Eq. 1: v = acc + bias goes into the multiplier blocks' registers; sign and exception are known at once.
@@ -59,8 +59,8 @@ module requant_lane (
     // what reaches beyond 36 bits after the shift: bits above 34 that are no copies of the sign; of the lowest seven of them
     // those that the shift does not bring down
     wire        [2:0]  bits      = even_shift_6[2:0];
-    wire        [6:0]  near      = (coarse[41:35] ^ {7{coarse[62]}}) & (7'h7f << bits);
-    wire               fine_fits = ~(|near) & (coarse[61:42] == {20{coarse[62]}});
+    wire        [6:0]  edge_bits = (coarse[41:35] ^ {7{coarse[62]}}) & (7'h7f << bits);
+    wire               fine_fits = ~(|edge_bits) & (coarse[61:42] == {20{coarse[62]}});
     wire        [42:0] shifted_4 = bits[2] ? {4'd0, coarse[42:4]} : coarse[42:0];
     wire        [42:0] shifted_2 = bits[1] ? {2'd0, shifted_4[42:2]} : shifted_4;
     wire        [34:0] shifted_1 = bits[0] ? shifted_2[35:1] : shifted_2[34:0];
@@ -106,8 +106,9 @@ module requant_lane (
     wire signed [8:0] zero_wide      = {zero_point[7], zero_point};
     wire signed [8:0] exception_wide = {{7{exception_8[1]}}, exception_8};
 
-    // Stages 10 and 11, Eq. 8 and 9: exception, zero point, clamp.
+    // Stages 10 and 11, Eq. 8 and 9: exception, zero point, clamp. The codes wait for the rest of rtl/requant_lane.v's stages.
     reg  signed [11:0] shifted;
+    reg         [7:0]  clamped;
     wire signed [11:0] low_wide  = {{4{low[7]}}, low};
     wire signed [11:0] high_wide = {{4{high[7]}}, high};
 
@@ -133,10 +134,12 @@ module requant_lane (
 
         shifted <= {{2{whole_9[9]}}, whole_9} + {{10{nudge_9[1]}}, nudge_9} + {{3{base_9[8]}}, base_9};
 
-        if (shifted < low_wide) code <= low;
-        else if (shifted > high_wide) code <= high;
-        else code <= shifted[7:0];
+        if (shifted < low_wide) clamped <= low;
+        else if (shifted > high_wide) clamped <= high;
+        else clamped <= shifted[7:0];
     end
+
+    delay #(.WIDTH(8), .CYCLES(3)) delay_code (.clk(clk), .rst(1'b0), .in(clamped), .out(code));
 
     wire _unused = &{1'b0, shifted_2[42:36]};
 

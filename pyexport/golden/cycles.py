@@ -16,7 +16,7 @@ from pyexport.qlayers import Network, QLayer
 
 # From the last word issued to the next job's first word: memory 2, operands 1, multiplier 3, accumulator 1,
 # requantise 11 and the write; the adder tree and the drain's beats come on top.
-PIPELINE = 21
+PIPELINE = 23
 TABLE = 2  # more where the codes go through a table
 
 

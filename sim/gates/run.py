@@ -13,7 +13,7 @@ import re
 import subprocess
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,11 +21,13 @@ import numpy as np
 import numpy.typing as npt
 from rich.console import Console
 
+from constraints import ice40_flow
 from constraints.ecp5_registers import BLOCK_RAM, use_output_registers
-from constraints.flow import Stages, relative, tool
+from constraints.flow import Memory, Stages, relative, tool
 from pyexport import golden, images, lower, quantise, readers
 from pyexport.errors import IntactError
-from pyexport.hwconfig import for_array
+from pyexport.hwconfig import HwConfig, for_array
+from pyexport.isa import LOAD_TARGETS
 from pyexport.qlayers import Network
 from sim.compare import LayerComparison, compare_outputs, to_words
 from sim.runner import ROOT, simulator_missing
@@ -40,8 +42,8 @@ Change = Callable[[str], str]
 class Family:
     """How to synthesise for an FPGA family, and where the models of its cells are.
 
-    command: of yosys. cells: folder whose files replace their namesakes in rtl/, or None. library: files in yosys' data
-    folder, and ours. block_ram, multiplier: cells that the netlist must hold (multiplier: or "").
+    command: of yosys, {top} for the module's name. cells: folder whose files replace their namesakes in rtl/, or None.
+    library: files in yosys' data folder, and ours. block_ram, multiplier: cells that the netlist must hold.
     """
 
     command: str
@@ -54,15 +56,21 @@ class Family:
 
 FAMILIES = {
     "ecp5": Family(
-        "synth_ecp5",
+        "synth_ecp5 -top {top}",
         ROOT / "constraints" / "ecp5",
         ("lattice/common_sim.vh", "lattice/ccu2c_sim.vh"),
         (ROOT / "sim" / "gates" / "DP16KD.v", ROOT / "sim" / "models" / "MULT18X18D.v"),
         "DP16KD",
         "MULT18X18D",
     ),
-    # without -dsp: yosys 0.70 gives wrong products with it
-    "ice40": Family("synth_ice40", None, ("ice40/cells_sim.v",), (), "SB_RAM40_4K", ""),
+    "ice40": Family(
+        ice40_flow.SYNTHESIS,
+        ROOT / "constraints" / "ice40",
+        ("ice40/cells_sim.v",),
+        (),
+        "SB_RAM40_4K",
+        "SB_MAC16",
+    ),
 }
 
 
@@ -108,7 +116,7 @@ def synthesise(family: Family, lowered: lower.Lowered, folder: Path, stages: Sta
     lines = [
         f"read_verilog -defer -Irtl {' '.join(relative(path) for path in sources.values())}",
         f"chparam {' '.join(f'-set {value}' for value in values)} intact_core",
-        f"{family.command} -top intact_core",
+        family.command.format(top="intact_core"),
         "check -assert",
         f"write_json {relative(mapped)}",
     ]
@@ -159,6 +167,16 @@ def inputs_of(network: Network, inputs: npt.NDArray[np.generic] | None, count: i
     random = np.random.default_rng(0).integers(-128, 128, (count, *tensor.shape)).astype(np.int8)
     random[0], random[1] = -128, 127
     return random
+
+
+def loads(family: str, config: HwConfig, contents: Mapping[str, str]) -> dict[int, list[int]]:
+    """What lies in memories that the family powers up with anything: 32-bit slices in order, by load target."""
+    weights = Memory("weight_memory", config.wgt_depth, config.wgt_bits)
+    if family != "ice40" or not ice40_flow.in_large_ram(weights):
+        return {}
+    words = [int(line, 16) for line in contents["weights.mem"].split()]
+    slices = [word >> at & 0xFFFFFFFF for word in words for at in range(0, config.wgt_bits, 32)]
+    return {LOAD_TARGETS["WEIGHTS"]: slices}
 
 
 def run(
@@ -217,6 +235,7 @@ def run(
         trace=False,
         waves=False,
         built=built,
+        loads=loads(family, config, images.memory_images(lowered)),
     )
     expected = golden.run(network, codes, keep=False)[target.name]
     compared = compare_outputs(network, lowered, expected, result)

@@ -1,0 +1,142 @@
+"""iCE40 UltraPlus: yosys, nextpnr and icepack, and what their results are checked for."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from constraints.boards import Board
+from constraints.ecp5_flow import timing
+from constraints.flow import ROOT, Figure, Flow, Memory, Stages, Timing, relative, synthesis_script, tool
+from pyexport.errors import IntactError
+from pyexport.hwconfig import HwConfig
+
+BLOCK_RAM = "SB_RAM40_4K"
+BLOCK_SHAPES = ((256, 16), (512, 8), (1024, 4), (2048, 2))  # words, bits of a word
+LARGE_RAM = "SB_SPRAM256KA"
+LARGE_SHAPE = (16384, 16)
+LARGE_FROM = 32768  # bits; SPRAM_BITS in constraints/ice40/ram.v
+LARGE_MEMORIES = {"weight_memory": LARGE_FROM, "payload": 0}  # those with EXCLUSIVE in rtl/; from how many bits on
+MULTIPLIER = "SB_MAC16"
+OWN_BLOCKS = {"delay_offset": 2, "act_steps": 1, "wgt_steps": 1}  # what constraints/ice40/ puts into block RAM besides
+RESOURCES = (
+    ("logic cells", "ICESTORM_LC"),
+    (MULTIPLIER, "ICESTORM_DSP"),
+    (BLOCK_RAM, "ICESTORM_RAM"),
+    (LARGE_RAM, "ICESTORM_SPRAM"),
+)
+# comparisons with powers of two become few LUTs before carry chains are made of the rest; never -dsp: yosys 0.70 then
+# overwrites the parameters of SB_MAC16
+SYNTHESIS = (
+    "read_verilog -lib -D ICE40_U +/ice40/cells_sim.v; hierarchy -check -top {top}; proc; flatten; opt -full; "
+    "synth_ice40 -device u -top {top}"
+)
+
+
+class Ice40(Flow):
+    """Lattice iCE40 UltraPlus."""
+
+    block = 256
+
+    def pll(self, board: Board, wanted: float) -> tuple[float, dict[str, int | str]]:
+        clock, multiply, power = ice40_pll(board.clock_in, wanted)
+        return clock, {"PLL_DIVF": multiply - 1, "PLL_DIVQ": power}
+
+    def multipliers(self, hardware: HwConfig) -> int:
+        """One for each int8 product, or for two of neighbouring output lanes; four for each requantise lane."""
+        return hardware.multiplier_blocks + 4 * hardware.lanes
+
+    def block_rams(self, memory: Memory) -> int:
+        if in_large_ram(memory):
+            return 0
+        return min(-(-memory.depth // depth) * -(-memory.width // width) for depth, width in BLOCK_SHAPES)
+
+    def synthesise(
+        self, stages: Stages, board: Board, sources: Sequence[Path], parameters: Mapping[str, int | str]
+    ) -> Path:
+        netlist = stages.folder / "netlist.json"
+        script = stages.folder / "synthesis.ys"
+        command = f"{SYNTHESIS.format(top='top')} -json {relative(netlist)}"
+        script.write_text(synthesis_script(sources, parameters, command))
+        stages.run("synthesis", "yosys.log", [tool("yosys"), "-s", relative(script)])
+        return netlist
+
+    def check_netlist(self, netlist: Path, memories: Sequence[Memory], multipliers: int) -> None:
+        """Weights beyond LARGE_FROM bits lie in SPRAM, all other memories in block RAM. Raises IntactError if not."""
+        cells: dict[str, Any] = json.loads(netlist.read_text())["modules"]["top"]["cells"]
+        kinds = Counter(cell["type"] for cell in cells.values())
+        found: dict[str, Counter[str]] = {BLOCK_RAM: Counter(), LARGE_RAM: Counter()}
+        names = [memory.instance for memory in memories] + list(OWN_BLOCKS)
+        for name, cell in cells.items():
+            if cell["type"] in found:
+                found[cell["type"]].update(part for part in names if part in name.split("."))
+        for memory in memories:
+            kind = LARGE_RAM if in_large_ram(memory) else BLOCK_RAM
+            needed = -(-memory.bits // (BLOCK_SHAPES[0][0] * BLOCK_SHAPES[0][1]))
+            if kind == LARGE_RAM:
+                needed = -(-memory.width // LARGE_SHAPE[1])
+            if found[kind][memory.instance] < needed:
+                raise IntactError(
+                    f"synthesis: {memory.instance}, {memory.depth} words of {memory.width} bits, needs at least "
+                    f"{needed} {kind} and has {found[kind][memory.instance]}: it did not become one"
+                )
+        for kind, blocks in found.items():
+            if (known := sum(blocks.values())) != kinds[kind]:
+                raise IntactError(f"synthesis: {kinds[kind]} {kind}, {known} of them in the memories that should be")
+        if kinds[MULTIPLIER] != multipliers:
+            raise IntactError(
+                f"synthesis: {kinds[MULTIPLIER]} {MULTIPLIER}, expected {multipliers}: a product is not one block"
+            )
+
+    def place_and_route(
+        self, stages: Stages, board: Board, netlist: Path, seed: int
+    ) -> tuple[list[Figure], Timing, Path]:
+        placed, report = stages.folder / "intact.asc", stages.folder / "report.json"
+        command = [tool("nextpnr-ice40"), f"--{board.device}", "--package", board.package, "--json", relative(netlist)]
+        command += ["--pcf", board.pins, "--asc", relative(placed), "--report", relative(report), "--seed", str(seed)]
+        command += ["--detailed-timing-report", "--timing-allow-fail"]
+        stages.run("place and route", "nextpnr.log", command)
+        result: dict[str, Any] = json.loads(report.read_text())
+        use = result["utilization"]
+        figures = [Figure(name, use[key]["used"], use[key]["available"]) for name, key in RESOURCES]
+        return figures, timing(result), placed
+
+    def remark(self, memories: Sequence[Memory]) -> str:
+        """Weights in SPRAM are not part of the bitstream."""
+        if not any(memory.instance == "weight_memory" and in_large_ram(memory) for memory in memories):
+            return ""
+        return "the weights lie in SPRAM, which a bitstream cannot fill: host/intact_host.py --load after each power-up"
+
+    def pack(self, stages: Stages, board: Board, placed: Path) -> Path:
+        bitstream = stages.folder / "intact.bin"
+        stages.run("bitstream", "icepack.log", [tool("icepack"), relative(placed), relative(bitstream)])
+        if not bitstream.is_file():
+            raise IntactError(f"bitstream: icepack wrote no {bitstream.relative_to(ROOT)}")
+        return bitstream
+
+
+def in_large_ram(memory: Memory) -> bool:
+    """Whether constraints/ice40/ram.v puts the memory into SPRAM, which powers up with anything."""
+    least = LARGE_MEMORIES.get(memory.instance)
+    return least is not None and memory.bits > least and memory.depth <= LARGE_SHAPE[0]
+
+
+def ice40_pll(clock_in: float, wanted: float) -> tuple[float, int, int]:
+    """The fastest clock of at most `wanted` MHz: MHz, multiplier, power of two that divides; 1 and 0: no PLL.
+
+    Limits of the iCE40 UltraPlus data sheet (FPGA-DS-02008): inputs of 10 to 133 MHz, the oscillator at 533 to 1066
+    MHz, outputs of 16 to 275 MHz. Raises IntactError where there is no such setting.
+    """
+    best = (clock_in, 1, 0) if clock_in <= wanted + 1e-9 else None
+    for multiply in range(1, 129):
+        for power in range(1, 7):
+            clock = clock_in * multiply / 2**power
+            fits = 533 <= clock_in * multiply <= 1066 and 16 <= clock <= 275
+            if fits and clock <= wanted + 1e-9 and (best is None or clock > best[0] + 1e-9):
+                best = (clock, multiply, power)
+    if best is None:
+        raise IntactError(f"clock: {wanted:g} MHz cannot be made; ask for {clock_in:g} MHz or 16 to 275 MHz")
+    return best

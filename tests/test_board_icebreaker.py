@@ -1,0 +1,203 @@
+"""The iCEBreaker's top, simulated through its serial pins, compared with the golden model; the iCE40's own Verilog."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from constraints import build
+from constraints.boards import BOARDS
+from constraints.flow import Memory
+from constraints.ice40_flow import Ice40, ice40_pll, in_large_ram
+from pyexport import export, golden
+from pyexport.arith import check, requantise
+from pyexport.errors import IntactError
+from pyexport.qlayers import Network
+from pyexport.quantise import input_codes
+from sim.compare import to_words
+from sim.runner import BUILD, ROOT, RTL, SIMULATORS, lint, run_bench
+from tests.requant_stimulus import arbitrary, fitted
+from tests.requant_vectors import run as requantise_rtl
+
+BOARD = BOARDS["icebreaker"]
+ICE40 = ROOT / "constraints" / "ice40"
+MODELS = [ROOT / "sim" / "models" / f"{name}.v" for name in ("SB_MAC16", "SB_SPRAM256KA", "SB_PLL40_PAD")]
+SOURCES = [*build.sources(BOARD), *MODELS]
+PINS: dict[str, Any] = {
+    "clock": "CLK", "rxd": "RX", "txd": "TX", "button": "BTN_N", "pressed": 0,
+    "leds": "LEDR_N", "lit": 0, "error": 0, "reset": 0, "high": [],
+}  # fmt: skip
+
+
+def family(name: str, *parts: str) -> list[Path]:
+    """Verilog of the iCE40: its own files where it has them, and the models of its cells."""
+    files = [ICE40 / f"{part}.v" if (ICE40 / f"{part}.v").is_file() else RTL / f"{part}.v" for part in (name, *parts)]
+    return [*files, *MODELS]
+
+
+ICE40_MEMORIES = [Memory("weight_memory", 4096, 32), Memory("program_memory", 512, 64), Memory("payload", 512, 8)]
+
+
+def netlist(folder: Path, change: dict[str, str | None]) -> Path:
+    """A synthesis result with the cells that ICE40_MEMORIES and five products take; `change` by name."""
+    cells: dict[str, str | None] = {f"core.weight_memory.block{i}": "SB_SPRAM256KA" for i in range(2)}
+    cells |= {f"core.program_memory.mem.{i}": "SB_RAM40_4K" for i in range(8)}
+    cells |= {"host.payload.block": "SB_SPRAM256KA", "core.addresses.act_steps.0.0": "SB_RAM40_4K"}
+    cells |= {f"core.product{i}": "SB_MAC16" for i in range(5)} | change
+    path = folder / "netlist.json"
+    named = {name: {"type": kind} for name, kind in cells.items() if kind}
+    path.write_text(json.dumps({"modules": {"top": {"cells": named}}}))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({}, ""),
+        ({"core.weight_memory.block1": None}, "weight_memory.* needs at least 2 SB_SPRAM256KA and has 1"),
+        ({"host.payload.block": "SB_RAM40_4K"}, "payload.* needs at least 1 SB_SPRAM256KA and has 0"),
+        ({"core.other.mem.0": "SB_RAM40_4K"}, "10 SB_RAM40_4K, 9 of them"),
+        ({"core.product4": None}, "4 SB_MAC16, expected 5"),
+    ],
+)
+def test_netlists(tmp_path: Path, change: dict[str, str | None], message: str) -> None:
+    with pytest.raises(IntactError, match=message) if message else contextlib.nullcontext():
+        Ice40().check_netlist(netlist(tmp_path, change), ICE40_MEMORIES, 5)
+
+
+def test_memories_that_became_logic(tmp_path: Path) -> None:
+    change: dict[str, str | None] = {f"core.program_memory.mem.{i}": None for i in range(1, 8)}
+    with pytest.raises(IntactError, match=r"program_memory.* did not become one"):
+        Ice40().check_netlist(netlist(tmp_path, change), ICE40_MEMORIES, 5)
+
+
+@pytest.mark.parametrize(
+    ("memory", "blocks"),
+    [
+        (Memory("activations", 768, 32), 6),
+        (Memory("activations", 1024, 32), 8),
+        (Memory("parameter_memory", 256, 160), 10),
+        (Memory("weight_memory", 1024, 32), 8),
+        (Memory("weight_memory", 4096, 32), 0),
+        (Memory("payload", 512, 8), 0),
+    ],
+)
+def test_block_rams(memory: Memory, blocks: int) -> None:
+    assert Ice40().block_rams(memory) == blocks
+
+
+def test_memories_are_whole_blocks() -> None:
+    exported = export.export(str(ROOT / "models" / "digits.pt"), BOARD.array, block=256)
+    words, config = exported.manifest["memory"], exported.config
+    depths = {
+        "activation_words": config.act_depth, "weight_words": config.wgt_depth, "parameter_words": config.prm_depth,
+        "program_words": config.prg_depth,
+    }  # fmt: skip
+    for name, depth in depths.items():
+        assert depth % 256 == 0 and words[name] <= depth < words[name] + 256, name
+    build.check_fit(BOARD, config)
+
+
+def test_pll() -> None:
+    assert ice40_pll(12, 12) == (12, 1, 0)
+    for wanted in (16.5, 18, 20, 24, 48):
+        clock, multiply, power = ice40_pll(12, wanted)
+        assert clock == pytest.approx(12 * multiply / 2**power) and 0.9 * wanted <= clock <= wanted
+        assert power == 0 or 533 <= 12 * multiply <= 1066
+    with pytest.raises(IntactError, match="clock"):
+        ice40_pll(12, 10)
+
+
+@pytest.mark.parametrize("sim", SIMULATORS)
+@pytest.mark.parametrize("power", [0, 5])
+def test_lint(sim: str, power: int) -> None:
+    lint(sim, "top", SOURCES, {"PLL_DIVQ": power})
+
+
+def test_multiplier_cell() -> None:
+    run_bench("verilator", "mul8", "sim.bench_mul", family("mul8", "mul8_pair"), {}, "ice40_mul8")
+
+
+def test_stream_out() -> None:
+    """Frames, stalls and flushes; not the rate of rtl/stream_out.v, a beat a cycle, which this one does not have."""
+    environment = {"STREAM_OUT_SLOW": "1"}
+    parameters: dict[str, int | str] = {"ROWS": 4, "ADDR": 6}
+    run_bench(
+        "verilator", "stream_out", "sim.bench_stream_out", family("stream_out"), parameters, "ice40_out", environment
+    )
+
+
+def test_address_gen() -> None:
+    """rtl/address_gen.v's bench hands the descriptor over word by word too."""
+    parameters: dict[str, int | str] = {"ACT_ADDR": 12, "WGT_ADDR": 10}
+    environment = {"SHORT_LOOPS": "10 11"}
+    sources = family("address_gen")
+    run_bench("verilator", "address_gen", "sim.bench_address_gen", sources, parameters, "ice40_addresses", environment)
+
+
+def test_requantise(tmp_path: Path) -> None:
+    """Every threshold and edge of fitted channels, and arbitrary constants; as tests/test_rtl_requantise.py."""
+    for path in [*RTL.glob("*.v"), *RTL.glob("*.vh"), *ICE40.glob("*.v"), *MODELS]:
+        shutil.copy(path, tmp_path)
+    fits = [fitted(name, 64, 0, ties, 100) for name in ("fbgemm", "ort", "tflite-ref") for ties in (False, True)]
+    batches = [fit.batch for fit in fits] + [batch for seed in range(22) for batch in arbitrary(seed, 128, 200)]
+    more = ("ice40_mult", "SB_MAC16")
+    results = requantise_rtl("verilator", batches, "requantise_ice40", tmp_path, more)
+    values = sum(batch.acc.size for batch in batches)
+    print(f"{values} values")
+    assert values > 400_000
+    for batch, got in zip(batches, results, strict=True):
+        assert (got == requantise(batch.acc, check(batch.rq))).all()
+
+
+def codes_of(network: Network, inputs: np.ndarray) -> np.ndarray:
+    """Inputs on chip, (N, H, W, C)."""
+    source = network.tensors[network.input.tensor]
+    codes = input_codes(source, inputs, network.float_input)
+    return (network.input.to_hwc(codes) + source.shift).astype(np.int8)
+
+
+@pytest.mark.parametrize("name", ["digits", "xor"])
+def test_network_through_the_pins(name: str) -> None:
+    folder = BUILD / f"board_icebreaker_{name}"
+    exported = export.export(str(ROOT / "models" / f"{name}.pt"), BOARD.array, block=build.FLOWS[BOARD.family].block)
+    export.write(exported, folder)
+    network, hardware = exported.network, exported.config
+    if name == "digits":
+        test_set = np.load(ROOT / "models" / "digits_test.npz")
+        inputs = test_set["inputs"][:2]
+    else:
+        inputs = np.array([[a, b] for a in (0.0, 1.0) for b in (0.0, 1.0)], np.float32)
+    source, target = network.tensors[network.input.tensor], network.tensors[network.output.tensor]
+    chip = codes_of(network, inputs)
+    expected = golden.run(network, chip)[target.name]
+    if name == "digits":  # the codes that the source framework gave
+        assert np.array_equal(expected.reshape(len(inputs), -1) - target.shift, test_set["codes"][:2])
+    large = {memory.instance for memory in build.memories(hardware) if in_large_ram(memory)}
+    assert ("weight_memory" in large) == (name == "digits")
+    placements, rows = exported.lowered.plan.placements, hardware.rows
+    job = {
+        "frames": [words.tobytes().hex() for words in to_words(chip, placements[source.name], rows)],
+        "expected": [words.tobytes().hex() for words in to_words(expected, placements[target.name], rows)],
+        "valid": to_words(np.full_like(expected[:1], -1), placements[target.name], rows).tobytes().hex(),
+        "folder": str(folder),
+        "program_words": len(exported.lowered.program),
+        "wgt_bits": hardware.wgt_bits,
+        "prm_bits": hardware.prm_bits,
+        "cycles": sum(exported.cycles),
+        "pins": PINS,
+        "loads": {"WEIGHTS": ("weights.mem", hardware.wgt_bits)} if "weight_memory" in large else {},
+    }
+    (folder / "job.json").write_text(json.dumps(job))
+    parameters: dict[str, int | str] = {"CLOCKS_PER_BIT": 4, "TIMER": 14, **hardware.verilog_parameters()}
+    for parameter, file in (("PRG_FILE", "program.mem"), ("WGT_FILE", "weights.mem"), ("PRM_FILE", "params.mem")):
+        parameters[parameter] = f'"{folder / file}"'  # quoted: a Verilog string
+    environment = {"BOARD_JOB": str(folder / "job.json")}
+    build_name = f"board_icebreaker_{name}"
+    run_bench("verilator", "top", "sim.bench_board_ulx3s", SOURCES, parameters, build_name, environment)
