@@ -95,17 +95,17 @@ class Device:
 _BLOCKS_18K = ((512, 36), (1024, 18), (2048, 9), (4096, 4), (8192, 2), (16384, 1))
 
 _ECP5_LUTS = LutModel(
-    fixed=3576,
-    lane=325,
-    product=18.5,
+    fixed=3406,
+    lane=150,
+    product=32.8,
     pair=79,
-    requantise=834,
-    row=41,
+    requantise=871,
+    row=39,
     table=13,
-    window=860,
-    window_row=112,
+    window=718,
+    window_row=94,
     window_tap=8,
-    flattened=0.92,
+    flattened=0.957,
 )
 
 FAMILIES = {

@@ -89,7 +89,7 @@ def documented() -> Iterator[tuple[HwConfig, int, int]]:
 def test_the_formula_gives_what_was_synthesised() -> None:
     assert ECP5.luts is not None
     found = list(documented())
-    assert {hardware.array for hardware, _, _ in found} >= {"4x4", "8x8"}
+    assert "8x8" in {hardware.array for hardware, _, _ in found}
     for hardware, measured, formula in found:
         assert devices.logic(hardware, ECP5.luts) == formula == pytest.approx(measured, rel=0.03), hardware
 
