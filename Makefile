@@ -3,7 +3,8 @@
 ##! MODEL=FILE          sim, bitstream, weights, program: the quantised model (default: models/digits.pt)
 ##! SIM=NAME            sim: verilator (default) or icarus
 ##! INPUT=FILE          sim: .npy or .npz with inputs [N, ...]: integers are codes, floats are real values
-##! ARRAY=RxC           sim, bitstream: rows x columns of the MAC array, input lanes x output lanes (default: 8x8, the board's)
+##! ARRAY=RxC           sim, bitstream: rows x columns of the MAC array, input lanes x output lanes (default: 8x8, the board's);
+##!                     auto: bitstream: the fastest that the board holds
 ##! MATCH=RUNTIME       sim, bitstream, weights: whose arithmetic to follow bit for bit (default: the model's own framework's)
 ##! EXPORT_ARGS=ARGS    sim, bitstream, weights: more arguments for pyexport/export.py, as one string (--overlap: input overlapped)
 ##! CHECK=WHAT          sim: layers: compare every layer's memory; output: the last one only (default: by the model's size)
@@ -11,17 +12,21 @@
 ##! OUT=DIR             sim, bench, bitstream, weights: where the results go (default: a folder in build/; bitstreams: inside the
 ##!                     checkout); program: where the bitstream is
 ##! MODELS=FOLDER       bench: .tflite files: published ones in place of random weights, others too
-##! ARRAYS=RxC,RxC      bench: the arrays to measure (default: 4x4,8x8,16x4,16x16)
-##! CLOCK=MHZ           bench: for latencies and rates in seconds (default: 100)
+##! ARRAYS=RxC,RxC      bench: the arrays to measure (default: 4x4,8x8,16x4,16x16); area: 4x4,8x8,16x8,largest
+##! CLOCK=MHZ           bench, latency: for times in seconds (default: 100; the last bitstream's)
 ##! BOARD=NAME          bitstream, weights, program: the board, a folder of constraints/ (default: ulx3s)
 ##! REUSE=DIR           weights: the finished build to put MODEL into (default: the board's newest in build/bitstream/)
 ##! FLASH=1             program: into the board's flash, where it stays when power goes
+##! FAMILIES=NAMES      area: which device families (default: all)
+##! FMAX=1              area: place and route too
+##! SEEDS=NUMBER        area: placements of each array (default: 3)
 ##! READERS=NAMES       fuzz: which readers (default: all)
 ##! FILES=NUMBER        fuzz: damaged files for each reader (default: 20000)
 ##! SEED=NUMBER         fuzz: another sequence of files
 ##! PYTHON=COMMAND      the Python to build .venv with (default: the first of 3.11 or later that is found)
 ##! TORCH_INDEX=URL     setup, model, test: where the CPU build of torch comes from (default: PyTorch's own index)
-VARIABLES := MODEL MODELS ARRAYS CLOCK SIM INPUT ARRAY MATCH EXPORT_ARGS CHECK WAVES OUT BOARD REUSE FLASH READERS FILES SEED PYTHON TORCH_INDEX
+VARIABLES := FAMILIES FMAX SEEDS MODEL MODELS ARRAYS CLOCK SIM INPUT ARRAY MATCH EXPORT_ARGS CHECK WAVES OUT BOARD REUSE FLASH \
+	READERS FILES SEED PYTHON TORCH_INDEX
 
 # Values reach the recipes through the environment and are quoted there by the shell, so that spaces, quotes and dollar
 # signs in a path are only characters: $(value) keeps make itself from expanding them.
@@ -39,7 +44,8 @@ RUN = $(PY) sim/run.py $${MODEL:+"$$MODEL"} $${SIM:+--sim "$$SIM"} $${INPUT:+--i
 	$${CHECK:+--check "$$CHECK"} $(if $(filter-out 0,$(WAVES)),--waves) $${OUT:+--out "$$OUT"}
 
 .DEFAULT_GOAL := help
-.PHONY: help setup sim report test test-all test-gate formal fuzz lint bench quantizers model bitstream weights program clean distclean
+.PHONY: help setup sim report test test-all test-gate formal fuzz lint bench quantizers model bitstream weights program area latency \
+	clean distclean
 
 help: ## list the targets and variables
 	@awk -f scripts/help.awk Makefile
@@ -105,6 +111,14 @@ program: ## load the bitstream of MODEL into BOARD over USB: make program BOARD=
 	@scripts/setup.sh program
 	@$(PY) constraints/program.py "$${BOARD:-ulx3s}" $${MODEL:+"$$MODEL"} $${OUT:+--out "$$OUT"} \
 		$(if $(filter-out 0,$(FLASH)),--flash)
+area: ## what the hardware costs, array by array and part by part: make area ARRAYS=8x8 FMAX=1 SEEDS=3
+	@scripts/setup.sh board
+	@$(PY) constraints/area.py $${FAMILIES:+--families "$$FAMILIES"} $${ARRAYS:+--arrays "$$ARRAYS"} \
+		$(if $(filter-out 0,$(FMAX)),--fmax) $${SEEDS:+--seeds "$$SEEDS"} $${OUT:+--out "$$OUT"}
+
+latency: ## times of the MLPerf Tiny networks beside published ones: make latency CLOCK=62.5, or the clock of a bitstream
+	@scripts/setup.sh sim
+	@$(PY) scripts/latency.py $${ARRAY:+--array "$$ARRAY"} $${CLOCK:+--clock "$$CLOCK"}
 
 clean: ## remove what was built
 	rm -rf build .pytest_cache .hypothesis .mypy_cache .ruff_cache

@@ -32,14 +32,15 @@ from rich.table import Table
 
 from constraints.boards import BOARDS, Board, clocks_per_bit, find_board
 from constraints.ecp5_flow import Ecp5
-from constraints.flow import ROOT, Figure, Flow, Memory, Stages, Timing, relative
+from constraints.flow import ROOT, Figure, Flow, Stages, Timing, relative
 from constraints.gowin_flow import Gowin
 from constraints.ice40_flow import Ice40
 from constraints.xilinx_flow import Xilinx
+from pyexport import choice, devices, report
+from pyexport.devices import memories as memories
 from pyexport.errors import IntactError
 from pyexport.export import Parser, add_arguments, write_files
 from pyexport.hwconfig import HwConfig, parse_array
-from pyexport.windows import BANKS
 
 FLOWS: dict[str, Flow] = {"ecp5": Ecp5(), "gowin": Gowin(), "ice40": Ice40(), "xilinx": Xilinx()}
 IMAGES = {"PRG_FILE": "program.mem", "WGT_FILE": "weights.mem", "PRM_FILE": "params.mem", "TAB_FILE": "tables.mem"}
@@ -47,11 +48,13 @@ RESULT = "result.json"
 PAIR = "mul8_pair.v"  # of the families whose blocks compute two products
 BLOCK_WORDS = 512  # words of 32 bits in one block RAM
 PAYLOAD = "payload"  # the serial link's memory
-UART_PAYLOAD = 512  # PAYLOAD of rtl/uart_host.v
 
 
 def export_options(options: argparse.Namespace, board: Board) -> list[str]:
-    """The exporter's options from --array, --match, --export-args, and the board's where they say nothing."""
+    """The exporter's options from --array, --match, --export-args, and the board's where they say nothing.
+
+    The exporter is told the board where its device is known, so that it refuses what does not fit, or finds what does.
+    """
     given = ["--array", options.array] if options.array else []
     given += ["--match", options.match] if options.match else []
     try:
@@ -61,23 +64,34 @@ def export_options(options: argparse.Namespace, board: Board) -> list[str]:
     parser = Parser(prog="build.py", usage="")
     add_arguments(parser)  # no others: where and what the exporter writes is decided here
     found = parser.parse_args(given)
-    if found.array:
+    known = any(board.name in device.boards for device in devices.DEVICES.values())
+    if found.board not in (None, board.name):
+        raise IntactError(f"--export-args: --board {found.board}, but the bitstream is for {board.name}")
+    if found.array == choice.AUTO and not known:
+        raise IntactError(f"--array {choice.AUTO}: {board.name} has no entry in pyexport/devices.py")
+    if found.array and found.array != choice.AUTO:
         parse_array(found.array)
-    if found.config:
-        return given
-    given += [] if found.array else ["--array", board.array]
-    return given if found.lanes is not None or board.lanes is None else [*given, "--lanes", str(board.lanes)]
+    if not found.config:
+        given += [] if found.array else ["--array", board.array]
+        given += [] if found.lanes is not None or board.lanes is None else ["--lanes", str(board.lanes)]
+    return [*given, "--board", board.name] if known and not found.board else given
 
 
 def export(stages: Stages, model: Path, more: list[str], folder: Path, block: int) -> HwConfig:
-    """Runs the exporter with the options `more`: memory images into `folder`. Returns the hardware to build.
+    """Runs the exporter with the options `more`: memory images into `folder`. Shows what of the device they take and
+    returns the hardware to build.
 
     block: as in Flow. Layer counters fill a block RAM: fewer would save nothing.
     """
     command = [sys.executable, "pyexport/export.py", str(model), "-o", str(folder), *more]
     command += ["--block", str(block)] if block else []
     stages.run("export", "export.log", command)
-    hardware = json.loads((folder / "manifest.json").read_text())["hardware"]
+    manifest = json.loads((folder / "manifest.json").read_text())
+    hardware = manifest["hardware"]
+    if "fit" in manifest:
+        stages.console.print(report.fit_table(manifest["fit"]))
+        for line in report.fit_lines(manifest["fit"]):
+            stages.console.print(line, highlight=False, soft_wrap=True)
     config = HwConfig(**{name.lower(): value for name, value in hardware.items()})
     return replace(config, layers=max(config.layers, block or BLOCK_WORDS))
 
@@ -98,24 +112,6 @@ def digest(board: Board) -> str:
 def images_of(hardware: HwConfig, folder: Path) -> dict[str, int | str]:
     """The design's parameters that name the memory images in `folder`."""
     return {name: relative(folder / file) for name, file in IMAGES.items() if hardware.tables or name != "TAB_FILE"}
-
-
-def memories(hardware: HwConfig) -> list[Memory]:
-    """What must become block RAM, by instance name in rtl/intact_core.v and the modules that it joins."""
-    if hardware.window:
-        bank = -(-hardware.act_depth // BANKS)
-        activations = [Memory(f"gen_bank[{i}]", bank, hardware.act_bits) for i in range(BANKS)]
-    else:
-        activations = [Memory("activations", hardware.act_depth, hardware.act_bits)]
-    return [
-        *activations,
-        Memory("weight_memory", hardware.wgt_depth, hardware.wgt_bits),
-        Memory("parameter_memory", hardware.prm_depth, hardware.prm_bits),
-        Memory("program_memory", hardware.prg_depth, 64),
-        Memory("layer_counters", hardware.layers, 32),
-        Memory(PAYLOAD, UART_PAYLOAD, 8),
-        *[Memory(f"gen_table_lane[{i}]", 256 * hardware.tables, 8) for i in range(hardware.lanes) if hardware.tables],
-    ]
 
 
 def check_fit(board: Board, hardware: HwConfig) -> None:

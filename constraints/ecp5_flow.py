@@ -13,10 +13,11 @@ from constraints.boards import Board
 from constraints.ecp5_contents import block_rams, held, replaced, sections
 from constraints.ecp5_registers import BLOCK_RAM, use_output_registers
 from constraints.flow import ROOT, Figure, Flow, Memory, Stages, Timing, relative, synthesis_script, tool
+from pyexport import devices
 from pyexport.errors import IntactError
 from pyexport.hwconfig import HwConfig
 
-BLOCK_RAM_BITS = 18432
+FAMILY = devices.FAMILIES["ecp5"]
 MULTIPLIER = "MULT18X18D"
 LUT_RAM = "TRELLIS_DPR16X4"
 FIFO = "fifo"  # of rtl/stream_out.v, four words: the only memory that belongs into LUTs
@@ -34,10 +35,10 @@ class Ecp5(Flow):
 
     def multipliers(self, hardware: HwConfig) -> int:
         """One for each int8 product or each two, four for the 32 x 31 bits of each requantise lane."""
-        return hardware.multiplier_blocks + 4 * hardware.lanes
+        return devices.multipliers(hardware, FAMILY)
 
     def block_rams(self, memory: Memory) -> int:
-        return -(-memory.bits // BLOCK_RAM_BITS)
+        return devices.block_rams(memory, FAMILY)
 
     def synthesise(
         self, stages: Stages, board: Board, sources: Sequence[Path], parameters: Mapping[str, int | str]

@@ -14,6 +14,7 @@ from pathlib import Path
 from rich.console import Console
 
 from constraints.boards import Board
+from pyexport.devices import Memory as Memory  # what a family's flow counts block RAMs of
 from pyexport.errors import IntactError
 from pyexport.hwconfig import HwConfig
 
@@ -46,19 +47,6 @@ class Timing:
     def usable(self) -> float:
         """MHz that the clock may have."""
         return self.fmax * self.derating
-
-
-@dataclass(frozen=True)
-class Memory:
-    """A memory that must become block RAM: its instance name, words and bits of a word."""
-
-    instance: str
-    depth: int
-    width: int
-
-    @property
-    def bits(self) -> int:
-        return self.depth * self.width
 
 
 def tool(name: str) -> str:

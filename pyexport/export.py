@@ -22,7 +22,7 @@ import math
 import shutil
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -32,6 +32,8 @@ import numpy.typing as npt
 from pyexport import arch as architecture
 from pyexport import (
     calibrate,
+    choice,
+    devices,
     explain,
     golden,
     hwconfig,
@@ -83,6 +85,7 @@ def export(
     most_lanes: int = 64,
     packed: bool = False,
     block: int = 0,
+    board: str | None = None,
 ) -> Exported:
     """Works out the integers of `model` (a path); writes nothing.
 
@@ -92,10 +95,16 @@ def export(
     say its own. overlap: the next input frame may come in during a run. relu, arch: of a state_dict, the layers that a
     ReLU follows, or the user's class as FILE.py:Class. quantizers: a JSON file with the widths that a tfmot model's
     file does not hold (readers.Options). allow_overflow: sums that can leave int32 wrap modulo 2^32 instead of being
-    refused. most_lanes: requantise lanes at most. packed: two products a multiplier
-    block. Raises IntactError.
+    refused. most_lanes: requantise lanes at most. packed: two products a multiplier block. board: what must hold the
+    hardware; array `auto` is then the fastest that fits. Raises IntactError.
     """
-    hardware = config or hwconfig.for_array(*hwconfig.parse_array(array), most_lanes, packed)
+    device = devices.find_device(board) if board else None
+    automatic = config is None and array == choice.AUTO
+    if automatic and device is None:
+        raise IntactError(f"--array {choice.AUTO} chooses for a device: say which with --board")
+    hardware = config
+    if config is None and not automatic:
+        hardware = hwconfig.for_array(*hwconfig.parse_array(array), most_lanes, packed)
     said: dict[str, Any] = {"relu": relu, "arch": architecture.trace(arch) if arch else None}
     said["quantizers"] = load_quantizers(quantizers) if quantizers else None
     try:
@@ -106,6 +115,12 @@ def export(
         graph = readers.read(model, shape_hint, output_range, **said)
     try:
         network = quantise.quantise(graph, match, allow_overflow)
+        chosen = None
+        if device is not None:
+            wanted = choice.Wanted(hardware, most_lanes, packed)
+            chosen = choice.choose(device, wanted, lambda each: measured(network, each, overlap, config, block))
+            hardware = config = chosen.chosen.hardware
+        assert hardware is not None
         lowered = lower.lower(network, hardware, overlap)
         lowered = lower.with_depths(lowered, config, block)
     except IntactError as error:
@@ -113,7 +128,25 @@ def export(
     cycles = golden.network_cycles(network, lowered.config)
     digest = digest_of(Path(model))
     described = manifest(graph, network, lowered, cycles, model, digest)
+    if chosen is not None:
+        described["fit"] = choice.described(chosen)
     return Exported(graph, network, lowered, lowered.config, cycles, described)
+
+
+def measured(
+    network: Network, array: HwConfig, overlap: bool, fixed: HwConfig | None = None, block: int = 0
+) -> tuple[HwConfig, HwConfig, int]:
+    """`array` with memories that hold the network (`fixed`: those it has), it with the words used, predicted cycles."""
+    lowered = lower.lower(network, array, overlap)
+    sized = lower.with_depths(lowered, fixed, block)
+    used = {
+        "act_depth": lowered.header["act_words"],
+        "wgt_depth": lowered.header["wgt_words"],
+        "prm_depth": lowered.header["prm_words"],
+        "prg_depth": len(lowered.program),
+    }
+    exact = sized.config if fixed else replace(sized.config, **{name: max(2, words) for name, words in used.items()})
+    return sized.config, exact, sum(golden.network_cycles(network, sized.config))
 
 
 def digest_of(model: Path) -> str:
@@ -237,7 +270,12 @@ def refused(error: IntactError | OSError) -> int:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options that decide what is exported; the simulation's command takes them too."""
-    parser.add_argument("--array", default=None, metavar="RxC", help="input lanes x output lanes (default 8x8)")
+    parser.add_argument(
+        "--array",
+        metavar="RxC",
+        help="input lanes x output lanes (default 8x8), or auto: the fastest that --board holds",
+    )
+    parser.add_argument("--board", metavar="NAME", help="board or device: show what fits, refuse what does not")
     parser.add_argument(
         "--lanes", type=int, metavar="N", help="requantise lanes at most (default: as many as divide rows and columns)"
     )
@@ -306,6 +344,7 @@ def from_arguments(args: argparse.Namespace, model: str, shape: tuple[int, ...] 
         64 if args.lanes is None else args.lanes,
         args.packed,
         args.block,
+        args.board,
     )
 
 
@@ -418,6 +457,10 @@ def _main(args: argparse.Namespace, scratch: Path) -> int:
         *exported.graph.notes,
     ):
         out.print(line, soft_wrap=True)
+    if "fit" in shown:
+        out.print(report.fit_table(shown["fit"]))
+        for line in report.fit_lines(shown["fit"]):
+            out.print(line, soft_wrap=True)
     if checked is not None:
         out.print(report.verification_table(checked))
         for line in report.verification_lines(checked, shown["proved_equal"]):

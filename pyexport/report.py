@@ -156,6 +156,46 @@ def memory_lines(manifest: dict[str, Any]) -> list[str]:
     ]
 
 
+def fit_table(fit: dict[str, Any]) -> Table:
+    """One row for each array tried on a device, from manifest.json's data; the chosen one is marked."""
+    table = Table(title=f"arrays on {fit['device']}", box=None)
+    for name in ("", "array", "cycles", "multipliers", "block RAMs", "LUTs, estimated", "fits"):
+        table.add_column(name, justify="left" if name in ("", "array", "fits") else "right", no_wrap=True)
+    for one in fit["trials"]:
+        shown = [one[key] for key in ("cycles", "multipliers", "block_rams", "luts")]
+        table.add_row(
+            "→" if one["chosen"] else "",
+            one["array"],
+            *("" if number is None else f"{number:,}" for number in shown),
+            "no: " + "; ".join(one["why_not"]) if one["why_not"] else "yes",
+        )
+    table.add_section()
+    table.add_row("", fit["device"], "", *(f"{fit[key]:,}" for key in ("multipliers", "block_rams", "luts")), "")
+    return table
+
+
+def fit_lines(fit: dict[str, Any]) -> list[str]:
+    """The chosen array's memories, and why it was chosen."""
+    merged: dict[tuple[str, int, int, int], int] = {}
+    for one in fit["memories"]:
+        key = one["name"].split("[")[0].removeprefix("gen_"), one["words"], one["bits"], one["block_rams"]
+        merged[key] = merged.get(key, 0) + 1
+    parts = [
+        f"{name} {f'{count} × ' if count > 1 else ''}{words:,} × {bits} bits: {count * blocks}"
+        for (name, words, bits, blocks), count in merged.items()
+    ]
+    total = sum(one["block_rams"] for one in fit["memories"])
+    bits = sum(one["words"] * one["bits"] for one in fit["memories"])
+    lines = [f"block RAMs: {', '.join(parts)}; {total} of {fit['block_rams']}, {bits:,} bits"]
+    if len(fit["trials"]) > 1:
+        chosen = next(one for one in fit["trials"] if one["chosen"])
+        lines.append(
+            f"array {chosen['array']}: the fewest cycles, {chosen['cycles']:,} predicted, of those that fit "
+            f"{fit['device']}"
+        )
+    return lines
+
+
 def verification_table(checked: Verification) -> Table:
     """One row for each tensor that the source's runtime showed."""
     table = Table(title=f"golden model against {checked.runtime}, {checked.inputs} inputs", box=None)

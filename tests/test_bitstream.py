@@ -79,12 +79,17 @@ def options(**given: str) -> argparse.Namespace:
 
 def test_what_the_exporter_is_told() -> None:
     board = find_board("ulx3s")
-    assert build.export_options(options(), board) == ["--array", board.array]
+    ours = ["--board", "ulx3s"]
+    assert build.export_options(options(), board) == ["--array", board.array, *ours]
     given = build.export_options(options(array="4x4", match="qnnpack", export_args="--input-shape '1,8,8'"), board)
-    assert given == ["--array", "4x4", "--match", "qnnpack", "--input-shape", "1,8,8"]
+    assert given == ["--array", "4x4", "--match", "qnnpack", "--input-shape", "1,8,8", *ours]
     # both say the array themselves
-    assert build.export_options(options(export_args="--config 'a b.json'"), board) == ["--config", "a b.json"]
-    assert build.export_options(options(export_args="--array=2x2"), board) == ["--array=2x2"]
+    assert build.export_options(options(export_args="--config 'a b.json'"), board) == ["--config", "a b.json", *ours]
+    assert build.export_options(options(export_args="--array=2x2"), board) == ["--array=2x2", *ours]
+    assert build.export_options(options(array="auto"), board) == ["--array", "auto", *ours]
+    assert build.export_options(options(array="2x2", export_args="--board ulx3s"), board)[2:] == ours
+    with pytest.raises(IntactError, match="the bitstream is for ulx3s"):
+        build.export_options(options(export_args="--board LFE5U-25F"), board)
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "arith": {"errors"},
     "hwconfig": {"errors"},
     "isa": {"hwconfig", "errors"},
+    "devices": {"hwconfig", "errors"},
+    "choice": {"devices", "hwconfig", "errors"},
     "readers": {"ir", "errors"},
     "arch": {"readers", "errors"},
     "runtimes": {"ir", "arith", "errors"},

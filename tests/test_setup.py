@@ -86,6 +86,17 @@ def test_bitstream_takes_the_exporters_variables(checkout: Path) -> None:
     assert run(["make", "bitstream"], checkout).stdout.split() == ["constraints/build.py", "ulx3s"]
 
 
+def test_area_and_latency_take_their_variables(checkout: Path) -> None:
+    executable(checkout / "scripts" / "setup.sh", "#!/bin/sh\n")
+    executable(checkout / ".venv" / "bin" / "python", "#!/bin/sh\nprintf '%s\\n' \"$@\"\n")
+    done = run(["make", "area", "FAMILIES=ecp5", "ARRAYS=8x8,4x4", "FMAX=1", "SEEDS=2", "OUT=build/$x"], checkout)
+    expected = ["constraints/area.py", "--families", "ecp5", "--arrays", "8x8,4x4", "--fmax", "--seeds", "2"]
+    assert done.stdout.splitlines() == [*expected, "--out", "build/$x"], done.stderr
+    assert run(["make", "area", "FMAX=0"], checkout).stdout.split() == ["constraints/area.py"]
+    done = run(["make", "latency", "ARRAY=16x16", "CLOCK=80"], checkout)
+    assert done.stdout.split() == ["scripts/latency.py", "--array", "16x16", "--clock", "80"], done.stderr
+
+
 def test_report_is_sim_with_a_page(checkout: Path) -> None:
     executable(checkout / "scripts" / "setup.sh", '#!/bin/sh\necho "set-up $*"\n')
     executable(checkout / ".venv" / "bin" / "python", "#!/bin/sh\nprintf '%s\\n' \"$@\"\n")

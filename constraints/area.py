@@ -1,0 +1,295 @@
+"""`make area`: what the hardware costs, array by array and part by part, synthesised with its hierarchy kept.
+
+    .venv/bin/python constraints/area.py [--families ecp5,...] [--arrays 4x4,8x8,...] [--fmax] [--seeds N]
+        [--out DIR]
+
+Prints a table of arrays and one of parts for each, writes DIR/area.json, and ends with an error where a part costs more
+than its budget (BUDGETS, docs/area.md). Results are kept in DIR by what went into them: the Verilog, the command and
+its parameters.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+if __name__ == "__main__":  # started as a script: import from the checkout, not from this folder
+    sys.path[0] = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+
+from pyexport import bootstrap
+
+bootstrap.ready(("numpy", "flatbuffers", "rich"))
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from constraints import build
+from constraints.boards import BOARDS, Board, clocks_per_bit
+from constraints.cells import CELLS, Cells, Cost, parts_of
+from constraints.flow import ROOT, Stages, relative, tool
+from pyexport import choice, devices, export, hwconfig, report
+from pyexport.errors import IntactError
+from pyexport.hwconfig import HwConfig
+
+ARRAYS = "4x4,8x8,16x8,largest"
+LARGEST = "largest"
+SEEDS = 3
+TOP = "uart_system"
+LANE, PRODUCTS = "MAC lane", "multipliers"
+
+
+@dataclass(frozen=True)
+class Budget:
+    """The most that one of a part may cost: LUTs and flip-flops, and more of them for each row of the array."""
+
+    part: str
+    luts: int
+    ffs: int
+    luts_row: int = 0
+    ffs_row: int = 0
+
+
+# Some 10 % above what docs/area.md measures: room for a small change, none for a large one that nobody noticed.
+BUDGETS: dict[str, tuple[Budget, ...]] = {
+    "ecp5": (
+        Budget(LANE, 165, 40, luts_row=36, ffs_row=7),
+        Budget(PRODUCTS, 87, 75),
+        Budget("requantise lane", 950, 1170),
+        Budget("address generator", 870, 310),
+        Budget("window generator", 630, 220),
+        Budget("sequencer", 630, 1560),
+        Budget("drain", 380, 230, ffs_row=36),
+        Budget("input stream", 370, 60, ffs_row=9),
+        Budget("output stream", 400, 90, luts_row=16, ffs_row=9),
+        Budget("AXI4-Lite registers", 530, 240),
+        Budget("UART host", 1050, 310),
+    ),
+}
+
+
+def largest(board: Board) -> HwConfig:
+    """The array with the most multipliers that the board's device holds, with the default memories."""
+    device = devices.find_device(board.name)
+    for rows, cols in choice.sizes():
+        for array in choice.variants(rows, cols, choice.Wanted(), devices.FAMILIES[board.family].pairs):
+            hardware = replace(array, layers=build.BLOCK_WORDS)
+            if not choice.problems(choice.need(hardware, device), device):
+                return hardware
+    raise IntactError(f"{board.name}: no array fits")
+
+
+def script(board: Board, cells: Cells, hardware: HwConfig, statistics: Path) -> str:
+    """Yosys' commands: synthesis with every module kept, and counts of each module's cells into `statistics`."""
+    files = [path for path in build.sources(board) if path != ROOT / board.top]
+    parameters = " ".join(f"-set {name} {value}" for name, value in hardware.verilog_parameters().items())
+    return "\n".join(
+        [
+            f"read_verilog -defer -Irtl {' '.join(relative(path) for path in files)}",
+            f"chparam {parameters} {TOP}",
+            f"{cells.synthesis} -top {TOP}",
+            f"tee -q -o {relative(statistics)} stat -json",
+            "",
+        ]
+    )
+
+
+def digest(board: Board, text: str) -> str:
+    """What names a result: the commands and the contents of every file that they read."""
+    hashed = hashlib.sha256(text.encode())
+    for path in [*sorted((ROOT / "rtl").glob("*.vh")), *build.sources(board), ROOT / board.pins]:
+        hashed.update(path.name.encode() + path.read_bytes())
+    return hashed.hexdigest()[:16]
+
+
+def synthesise(console: Console, board: Board, hardware: HwConfig, folder: Path) -> dict[str, Any]:
+    """`stat -json` of one array, from `folder` where it has been made before. Raises IntactError."""
+    cells = CELLS[board.family]
+    name = f"{board.family}-{hardware.array}-{hardware.lanes}"
+    known = digest(board, script(board, cells, hardware, folder / "statistics"))
+    statistics = folder / f"{name}-{known}.json"
+    if not statistics.exists():
+        made = folder / f"{name}.json"
+        commands = folder / f"{name}.ys"
+        commands.write_text(script(board, cells, hardware, made))
+        command = [tool("yosys"), "-q", "-s", relative(commands)]
+        Stages(console, folder).run(f"synthesis {hardware.array}", f"{name}.log", command)
+        for old in folder.glob(f"{name}-*.json"):
+            old.unlink()
+        made.replace(statistics)
+    found: dict[str, Any] = json.loads(statistics.read_text())
+    return found
+
+
+def place_and_route(console: Console, board: Board, hardware: HwConfig, seeds: int, folder: Path) -> dict[str, Any]:
+    """fmax_mhz: one of each seed.  used: of each resource, as the tool names it.  luts: the first of these.
+
+    Of the board's whole top with empty memories.
+    """
+    flow = build.FLOWS[board.family]
+    clock, pll = flow.pll(board, board.clock)
+    parameters = {"CLOCKS_PER_BIT": clocks_per_bit(clock, board.baud), **pll, **hardware.verilog_parameters()}
+    name = f"{board.name}-{hardware.array}-{hardware.lanes}"
+    known = folder / f"{name}-fmax-{digest(board, f'{board} {parameters} {seeds}')}.json"
+    if not known.exists():
+        work = folder / name
+        work.mkdir(exist_ok=True)
+        stages = Stages(console, work)
+        netlist = flow.synthesise(stages, board, build.sources(board), parameters)
+        flow.check_netlist(netlist, build.memories(hardware), flow.multipliers(hardware))
+        fmax = []
+        for seed in range(1, seeds + 1):
+            used, timing, _ = flow.place_and_route(stages, board, netlist, seed)
+            fmax.append(timing.fmax)
+        # a flow names its LUTs first
+        result = {"fmax_mhz": fmax, "luts": used[0].used, "used": {figure.name: figure.used for figure in used}}
+        known.write_text(json.dumps(result))
+    found: dict[str, Any] = json.loads(known.read_text())
+    return found
+
+
+def over_budget(family: str, hardware: HwConfig, parts: Mapping[str, tuple[int, Cost]]) -> list[str]:
+    """A line for each part that costs more than its budget. parts: by name, how many and the cost of all of them."""
+    lines = []
+    for budget in BUDGETS.get(family, ()):
+        count, cost = parts.get(budget.part, (1, Cost()))
+        limits = budget.luts + budget.luts_row * hardware.rows, budget.ffs + budget.ffs_row * hardware.rows
+        for what, limit, used in zip(("LUTs", "flip-flops"), limits, (cost.luts, cost.ffs), strict=True):
+            if used > limit * count:
+                lines.append(f"{family} {hardware.array}: {budget.part}: {used / count:.0f} {what}, may be {limit}")
+    return lines
+
+
+def array_table(family: str, rows: list[dict[str, Any]]) -> Table:
+    """One row an array."""
+    table = Table(title=f"{family}, {rows[0]['device']} with {rows[0]['device_luts']:,} LUTs", box=None)
+    names = ["array", "lanes", "LUTs", "model", "flip-flops", "multipliers", "block RAMs", "LUTs, placed", "model"]
+    for name in (*names, "fmax, MHz"):
+        table.add_column(name, justify="left" if name == "array" else "right", no_wrap=True)
+    for row in rows:
+        placed = row.get("place_and_route", {"fmax_mhz": []})
+        table.add_row(
+            row["array"], str(row["lanes"]), f"{row['luts']:,}", compared(row["model"], row["luts"]), f"{row['ffs']:,}",
+            str(row["multipliers"]), str(row["block_rams"]), f"{placed['luts']:,}" if "luts" in placed else "",
+            compared(row["model_placed"], placed.get("luts")), " ".join(f"{each:.1f}" for each in placed["fmax_mhz"]),
+        )  # fmt: skip
+    return table
+
+
+def compared(estimate: int | None, real: int | None) -> str:
+    """An estimate, with how far it is off where that is known."""
+    if estimate is None:
+        return ""
+    return f"{estimate:,}" + (f" ({estimate / real - 1:+.1%})" if real else "")
+
+
+def part_table(family: str, row: dict[str, Any]) -> Table:
+    """One row a part, of one array."""
+    table = Table(title=f"{family} {row['array']}: its parts", box=None)
+    for name in ("part", "count", "LUTs each", "flip-flops each", "LUTs", "flip-flops", "multipliers", "block RAMs"):
+        table.add_column(name, justify="left" if name == "part" else "right", no_wrap=True)
+    for name, part in row["parts"].items():
+        count = part["count"]
+        table.add_row(
+            name, str(count), f"{part['luts'] / count:,.0f}", f"{part['ffs'] / count:,.0f}", f"{part['luts']:,}",
+            f"{part['ffs']:,}", str(part["multipliers"] or ""), str(part["block_rams"] or ""),
+        )  # fmt: skip
+    products = row["hardware"]["rows"] * row["hardware"]["cols"]
+    luts, ffs = (sum(row["parts"][name][key] for name in (LANE, PRODUCTS)) for key in ("luts", "ffs"))
+    table.add_section()
+    table.add_row(
+        f"of {LANE} and {PRODUCTS}, a MAC", str(products), f"{luts / products:,.1f}", f"{ffs / products:,.1f}"
+    )
+    return table
+
+
+def measure(
+    console: Console, board: Board, hardware: HwConfig, seeds: int, folder: Path
+) -> tuple[dict[str, Any], list[str]]:
+    """An array's row for area.json, and what is over its budget. seeds: of place and route, 0 for none."""
+    device, family = devices.find_device(board.name), devices.FAMILIES[board.family]
+    parts = parts_of(synthesise(console, board, hardware, folder), TOP, CELLS[board.family])
+    total = sum((cost for _, cost in parts.values()), Cost())
+    row = {
+        "family": board.family, "device": device.name, "array": hardware.array, "lanes": hardware.lanes,
+        "hardware": asdict(hardware), **asdict(total), "device_luts": device.luts,
+        "model": devices.logic(hardware, family.luts) if family.luts else None,
+        "model_placed": devices.luts(hardware, family),
+        "parts": {name: {"count": count, **asdict(cost)} for name, (count, cost) in parts.items()},
+    }  # fmt: skip
+    if seeds:
+        row["place_and_route"] = place_and_route(console, board, hardware, seeds, folder)
+    needed = choice.need(hardware, device)
+    if (total.multipliers, total.block_rams) != (needed.multipliers, needed.block_rams):
+        raise IntactError(
+            f"{board.family} {hardware.array}: {total.multipliers} multipliers and {total.block_rams} block RAMs "
+            f"synthesised, {needed.multipliers} and {needed.block_rams} expected (pyexport/devices.py)"
+        )
+    return row, over_budget(board.family, hardware, parts)
+
+
+def chosen_boards(families: str | None) -> list[Board]:
+    """One board of each family that has cells to count here; of `families` alone, comma-separated."""
+    first = {board.family: board for board in reversed(BOARDS.values()) if board.family in CELLS}
+    names = families.split(",") if families else sorted(first)
+    if unknown := sorted(set(names) - set(first)):
+        raise IntactError(f"--families: {', '.join(unknown)}: there are {', '.join(sorted(first))}")
+    return [first[name] for name in names]
+
+
+def arrays_of(text: str, board: Board) -> list[HwConfig]:
+    """The arrays to measure on a board, none twice; `largest` is the largest that its device holds."""
+    found = [
+        largest(board) if name == LARGEST else hwconfig.for_array(*hwconfig.parse_array(name), layers=build.BLOCK_WORDS)
+        for name in text.split(",")
+    ]
+    return list(dict.fromkeys(found))
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command behind `make area`."""
+    parser = export.Parser(prog="area.py", description="Measure what the hardware costs on each device family.")
+    parser.add_argument("--families", metavar="NAMES", help="comma-separated (default: all that are known)")
+    parser.add_argument("--arrays", default=ARRAYS, help=f"comma-separated (default {ARRAYS})")
+    parser.add_argument("--fmax", action="store_true", help="place and route too: minutes for each array and seed")
+    parser.add_argument("--seeds", type=int, default=SEEDS, help=f"of place and route (default {SEEDS})")
+    parser.add_argument("--out", default="build/area", metavar="DIR", help="inside the checkout")
+    options = parser.parse_args(arguments)
+    if options.seeds < 1:
+        parser.error(f"--seeds {options.seeds} is not above 0")
+    console = report.console()
+    rows: list[dict[str, Any]] = []
+    faults: list[str] = []
+    try:
+        folder = Path(options.out).resolve()
+        relative(folder)
+        export.write_files({}, folder)  # says at once where a folder cannot be written
+        for board in chosen_boards(options.families):
+            for hardware in arrays_of(options.arrays, board):
+                row, over = measure(console, board, hardware, options.seeds if options.fmax else 0, folder)
+                rows.append(row)
+                faults += over
+        (folder / "area.json").write_text(json.dumps(rows, indent=1) + "\n")
+    except (IntactError, OSError) as error:
+        return export.refused(error)
+    for family in dict.fromkeys(row["family"] for row in rows):
+        of_family = [row for row in rows if row["family"] == family]
+        console.print(array_table(family, of_family))
+        for row in of_family:
+            console.print()
+            console.print(part_table(family, row))
+        console.print()
+    console.print(f"written to {folder / 'area.json'}", soft_wrap=True)
+    if faults:
+        return export.refused(IntactError("over budget: " + "; ".join(faults)))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

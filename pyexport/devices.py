@@ -1,0 +1,210 @@
+"""Devices, what they have, and what hardware takes of them: known before any tool runs.
+
+The rules are those of the open tools (docs/area.md): block RAMs as yosys maps rtl/ram.v, multipliers as the family's
+flow instantiates them, LUTs by a model fitted to synthesised arrays.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pyexport.errors import IntactError
+from pyexport.hwconfig import PROGRAM_BITS, HwConfig
+
+BANKS = 4  # of the activation memory where there is a window
+LAYER_BITS = 32  # of a cycle counter
+HOST_SLICE = 32  # bits that the host writes at once
+UART_PAYLOAD = 512  # bytes, PAYLOAD of rtl/uart_host.v
+MOST_LUTS = 0.9  # of a device: fuller ones do not route, or only slowly
+
+
+@dataclass(frozen=True)
+class Memory:
+    """A memory that must become block RAM: its instance name, words, bits of a word.
+
+    slice: bits under one write enable, 0 for all of a word.
+    """
+
+    instance: str
+    depth: int
+    width: int
+    slice: int = 0
+
+    @property
+    def bits(self) -> int:
+        return self.depth * self.width
+
+
+@dataclass(frozen=True)
+class LutModel:
+    """LUTs of rtl/uart_system.v, linear in what the array has; docs/area.md says from which syntheses and how exact.
+
+    fixed: whatever the array.  lane: an output lane.  product: an int8 product's share of the adder tree.  pair: two
+    products of one block, taken apart.  requantise: a requantise lane.  row: a byte of an activation word.  table: a
+    byte looked up.
+    window: the 3x3 window's generator, and with it for each row (window_row) and each of up to nine taps of a lane
+    (window_tap).
+    flattened: what is left of the sum where synthesis dissolves the modules, placed.
+    """
+
+    fixed: float
+    lane: float
+    product: float
+    pair: float
+    requantise: float
+    row: float
+    table: float
+    window: float
+    window_row: float
+    window_tap: float
+    flattened: float
+
+
+@dataclass(frozen=True)
+class Family:
+    """How a family of devices holds what the hardware needs.
+
+    shapes: words and bits of a block RAM in each of its shapes, the widest first.  byte: bits under one write enable in
+    the shapes that are wider; a narrower shape has one.
+    product, requantise: multiplier blocks of an int8 product and of a requantise lane.
+    pairs: whether a block computes two products where the array is packed.
+    luts: None where no array of this family has been measured.
+    """
+
+    shapes: tuple[tuple[int, int], ...]
+    byte: int
+    product: int
+    requantise: int
+    pairs: bool
+    luts: LutModel | None
+
+
+@dataclass(frozen=True)
+class Device:
+    """luts, multipliers, block_rams: how many it has.  boards: those that carry it."""
+
+    name: str
+    family: str
+    luts: int
+    multipliers: int
+    block_rams: int
+    boards: tuple[str, ...] = ()
+
+
+# 18 kbit; enables for bytes of nine bits from 9 bits of width on
+_BLOCKS_18K = ((512, 36), (1024, 18), (2048, 9), (4096, 4), (8192, 2), (16384, 1))
+
+_ECP5_LUTS = LutModel(
+    fixed=3406,
+    lane=150,
+    product=32.8,
+    pair=79,
+    requantise=871,
+    row=39,
+    table=13,
+    window=718,
+    window_row=94,
+    window_tap=8,
+    flattened=0.957,
+)
+
+FAMILIES = {
+    "ecp5": Family(_BLOCKS_18K, 9, product=1, requantise=4, pairs=True, luts=_ECP5_LUTS),
+    # in multipliers of 9 x 9 bits, two to one of 18 x 18
+    "gowin": Family(_BLOCKS_18K, 9, product=1, requantise=8, pairs=False, luts=None),
+}
+
+# Lattice FPGA-DS-02012; Gowin DS117 and DS226
+DEVICES = {
+    device.name: device
+    for device in (
+        Device("LFE5U-25F", "ecp5", luts=24_288, multipliers=28, block_rams=56),
+        Device("LFE5U-45F", "ecp5", luts=43_848, multipliers=72, block_rams=108),
+        Device("LFE5U-85F", "ecp5", luts=83_640, multipliers=156, block_rams=208, boards=("ulx3s",)),
+        Device("GW1NR-LV9", "gowin", luts=8_640, multipliers=40, block_rams=26, boards=("tangnano9k",)),
+        Device("GW2AR-LV18", "gowin", luts=20_736, multipliers=96, block_rams=46, boards=("tangnano20k",)),
+    )
+}
+
+
+def find_device(name: str) -> Device:
+    """The device called `name`, or that of the board called so. Raises IntactError naming the known ones."""
+    for device in DEVICES.values():
+        if name in device.boards or name.upper() == device.name.upper():
+            return device
+    boards = sorted(board for device in DEVICES.values() for board in device.boards)
+    raise IntactError(
+        f"board {name!r} is unknown; there are: {', '.join(boards)}, and the devices {', '.join(DEVICES)}"
+    )
+
+
+def memories(hardware: HwConfig) -> list[Memory]:
+    """What must become block RAM, by instance name in rtl/intact_core.v and the modules that it joins."""
+    write = 8 * hardware.lanes  # a drain beat
+    if hardware.window:
+        bank = -(-hardware.act_depth // BANKS)
+        activations = [Memory(f"gen_bank[{i}]", bank, hardware.act_bits, write) for i in range(BANKS)]
+    else:
+        activations = [Memory("activations", hardware.act_depth, hardware.act_bits, write)]
+    return [
+        *activations,
+        Memory("weight_memory", hardware.wgt_depth, hardware.wgt_bits, HOST_SLICE),
+        Memory("parameter_memory", hardware.prm_depth, hardware.prm_bits, HOST_SLICE),
+        Memory("program_memory", hardware.prg_depth, PROGRAM_BITS, HOST_SLICE),
+        Memory("layer_counters", hardware.layers, LAYER_BITS),
+        Memory("payload", UART_PAYLOAD, 8),
+        *[Memory(f"gen_table_lane[{i}]", 256 * hardware.tables, 8) for i in range(hardware.lanes) if hardware.tables],
+    ]
+
+
+def shaped(memory: Memory, family: Family) -> tuple[int, int]:
+    """Block RAMs that a memory takes, and the rows that they make: of several a multiplexer chooses one.
+
+    The shape that takes the fewest blocks, and of those the one with the fewest rows. A write enable covers
+    whole bytes of a block, or all of one that is narrower: 32 bits take 36 of a block's 36 bits, or 8 blocks of 4 bits.
+    """
+    bits = memory.slice or memory.width
+    slices = -(-memory.width // bits)
+    choices = []
+    for depth, width in family.shapes:
+        rows = -(-memory.depth // depth)
+        byte = min(family.byte, width)
+        columns = -(-slices * -(-bits // byte) * byte // width)
+        choices.append((rows * columns, rows))
+    return min(choices)
+
+
+def block_rams(memory: Memory, family: Family) -> int:
+    """Block RAMs that a memory takes."""
+    return shaped(memory, family)[0]
+
+
+def multipliers(hardware: HwConfig, family: Family) -> int:
+    """Multiplier blocks that the hardware takes."""
+    return family.product * hardware.multiplier_blocks + family.requantise * hardware.lanes
+
+
+def logic(hardware: HwConfig, model: LutModel) -> int:
+    """LUTs of all modules, each by itself: what `make area` counts, memories' multiplexers apart."""
+    rows, cols, lanes = hardware.rows, hardware.cols, hardware.lanes
+    total = model.fixed + model.lane * cols + model.product * rows * cols + model.requantise * lanes + model.row * rows
+    total += model.table * lanes if hardware.tables else 0
+    if hardware.packed:
+        total += model.pair * rows * (cols // 2)
+    if hardware.window:
+        total += model.window + model.window_row * rows + model.window_tap * min(rows, 9) * cols
+    return round(total)
+
+
+def luts(hardware: HwConfig, family: Family) -> int | None:
+    """LUTs that the hardware is estimated to take once placed, None where the family was never measured.
+
+    A memory with several rows of blocks takes one more for each bit of each row, which is its multiplexer.
+    """
+    if family.luts is None:
+        return None
+    total = family.luts.flattened * logic(hardware, family.luts)
+    for memory in memories(hardware):
+        rows = shaped(memory, family)[1]
+        total += memory.width * rows if rows > 1 else 0
+    return round(total)

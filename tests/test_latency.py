@@ -1,0 +1,61 @@
+"""`make latency`: cycles over a clock, beside published times."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from pyexport import hwconfig
+from pyexport.errors import IntactError
+from scripts import latency
+
+CONFIG = hwconfig.for_array(8, 8)
+
+
+@pytest.fixture(autouse=True)
+def two_networks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The ones that are quantised fastest."""
+    monkeypatch.setattr(latency, "NETWORKS", ("autoencoder", "DS-CNN"))
+
+
+def test_times_are_cycles_over_the_clock(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    predicted = {name: count for name, (count, _) in latency.cycles(CONFIG, tmp_path / "none").items()}
+    assert latency.main(["--clock", "50", "--bench", str(tmp_path / "none")]) == 0
+    shown = capsys.readouterr().out
+    for name in latency.NETWORKS:
+        assert f"{predicted[name] / 50e3:,.3f} *" in shown
+    # 5.497 inferences a second
+    assert "181.917" in shown and "tiny_results_v0.5/closed/reference" in shown
+
+
+def test_measured_cycles_are_told_from_predicted_ones(tmp_path: Path) -> None:
+    (name, (count, _)), *others = latency.cycles(CONFIG, tmp_path / "none").items()
+    bench = tmp_path / "bench.json"
+    rows = [{"network": name, "array": "8x8", "cycles": count}, {"network": others[0][0], "array": "4x4", "cycles": 1}]
+    bench.write_text(json.dumps(rows))
+    found = latency.cycles(CONFIG, bench)
+    assert [exact for _, exact in found.values()] == [True, False]
+    bench.write_text('[{"network": "x"}]')
+    with pytest.raises(IntactError, match="is not what `make bench` writes"):
+        latency.cycles(CONFIG, bench)
+
+
+def test_the_clock_is_that_of_the_newest_bitstream(tmp_path: Path) -> None:
+    for name, array, fmax in (("old", "8x8", 60.0), ("other", "4x4", 99.0)):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "result.json").write_text(json.dumps({"array": array, "fmax_mhz": fmax, "seed": 3}))
+    assert latency.built_clock("8x8", tmp_path) == (60.0, "fmax of old, seed 3")
+    with pytest.raises(IntactError, match="no bitstream of 16x16"):
+        latency.built_clock("16x16", tmp_path)
+
+
+@pytest.mark.parametrize("arguments", [["--clock", "0"], ["--array", "8", "--clock", "50"], ["--lanes", "0"]])
+def test_bad_options_are_one_line(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    try:
+        status = latency.main(arguments)
+    except SystemExit as end:
+        status = end.code if isinstance(end.code, int) else -1
+    error = capsys.readouterr().err
+    assert status == 1 and error.startswith("error: ") and error.count("\n") == 1
