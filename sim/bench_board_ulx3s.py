@@ -105,7 +105,7 @@ async def loads(dut: Any) -> None:
             try:
                 assert not run(client, 0), target
             except LinkError as error:
-                # no frame is taken for an illegal program; one of a single word waits in front of the core, and the start says it
+                # no frame is taken for an illegal program; one of a single word waits in front of the core
                 assert target == "PROGRAM"
                 assert error.status == Status.TIMEOUT or (len(FRAMES[0]) == P["ROWS"] and error.code == PROGRAM_ERROR)
             client.reset()
