@@ -364,7 +364,7 @@ module intact_core #(
 
     address_gen #(.ACT_ADDR(ACT_ADDR), .WGT_ADDR(WGT_ADDR)) addresses (
         .clk        (clk),
-        .rst        (rst | flush),
+        .rst        (rst | flush | (loops_load & is_window)),
         .loops      (descriptor[64*`INTACT_LOOP_WORDS-1:0]),
         .lands      (lands[`INTACT_LOOP_WORDS-1:0]),
         .landing    (prg_data),
@@ -423,7 +423,7 @@ module intact_core #(
 
             window_gen #(.ACT_ADDR(ACT_ADDR), .WGT_ADDR(WGT_ADDR)) windows (
                 .clk      (clk),
-                .rst      (rst | flush),
+                .rst      (rst | flush | (loops_load & ~is_window)),
                 .loops    (descriptor[64*`INTACT_LOOP_WORDS-1:0]),
                 .load     (loops_load & is_window),
                 .go       (go),
@@ -485,7 +485,8 @@ module intact_core #(
     reg  [PRM_SLICES-1:0]    prm_slice;
     integer                  i;
 
-    // the host's words for these two, the wide memories, a cycle later
+    // the host's words for these two, the wide memories, a cycle later; nothing is written at power-up
+    initial {wgt_slice, prm_slice} = {WGT_SLICES+PRM_SLICES{1'b0}};
     reg  [23:0]              load_addr_1;
     reg  [31:0]              load_data_1;
     always @(posedge clk) begin
