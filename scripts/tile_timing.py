@@ -34,7 +34,7 @@ MUL = f"{SET}.gen_row[0].gen_single.mul"
 LANE = f"{SET}.gen_lane[0].lane"
 
 COLUMNS = (
-    "read", "memory", "word", "operands", "product", "again", "tree 1", "tree 2", "tree 3", "acc", "drain",
+    "read", "memory", "word", "operands", "product", "again", "tree 2", "tree 3", "acc", "drain",
     "requantise", "write", "next job",
 )  # fmt: skip
 
@@ -50,11 +50,10 @@ SIGNALS = {
     "weight": f"$signed({MUL}.b_in)",
     "multiplied": f"$signed({MUL}.multiplied)",
     "product": f"$signed({MUL}.product)",
-    "tree_1": f"$signed({LANE}.gen_level[1].gen_sums.gen_add[0].sum)",
-    "tree_2": f"$signed({LANE}.gen_level[2].gen_sums.gen_add[0].sum)",
-    "tree_3": f"$signed({LANE}.gen_level[3].gen_sums.gen_add[0].sum)",
+    "tree_2": f"$signed({LANE}.gen_level[2].gen_sums.gen_add[0].gen_register.kept)",
+    "tree_3": f"$signed({LANE}.gen_level[3].gen_sums.gen_add[0].gen_register.kept)",
     "sum_valid": "core.sum_valid",
-    "acc": f"$signed({LANE}.acc)",
+    "acc": f"$signed({LANE}.result)",
     "tile_last": "core.tile_last",
     "prm_addr": "core.prm_addr",
     "chain": "$signed(core.writer.chain[31:0])",
@@ -177,26 +176,25 @@ def timing_table() -> str:
         tile, k = divmod(n, 3)
         x, w = k + 1, tile + 1
         put(cycle, "read", f"x{k} w{n}", act_addr=k, wgt_addr=n)
-        put(cycle + 2, "memory", f"{x}", act_data=x)
-        put(cycle + 3, "word", f"{x}, {w}", x=x, wgt_data=w)
-        put(cycle + 4, "operands", f"{x}, {w}", operand=x, weight=w)
-        put(cycle + 5, "product", f"{x * w}", multiplied=x * w)
-        put(cycle + 6, "again", f"{x * w}", product=x * w)
-        put(cycle + 7, "tree 1", f"{2 * x * w}", tree_1=2 * x * w)
-        put(cycle + 8, "tree 2", f"{4 * x * w}", tree_2=4 * x * w, tile_last=int(k == 2))
-        put(cycle + 9, "tree 3", f"{8 * x * w}", tree_3=8 * x * w, sum_valid=1)
+        put(cycle + 3, "memory", f"{x}", act_data=x)
+        put(cycle + 4, "word", f"{x}, {w}", x=x, wgt_data=w)
+        put(cycle + 5, "operands", f"{x}, {w}", operand=x, weight=w)
+        put(cycle + 6, "product", f"{x * w}", multiplied=x * w)
+        put(cycle + 7, "again", f"{x * w}", product=x * w)
+        put(cycle + 8, "tree 2", f"{4 * x * w}", tree_2=4 * x * w, sum_valid=1)
+        put(cycle + 9, "tree 3", f"{8 * x * w}", tree_3=8 * x * w, tile_last=int(k == 2))
         total = 8 * w * sum(range(x + 1))
         put(cycle + 10, "acc", f"{total}", acc=total)
         if k == 2:
-            put(cycle + 8, "drain", f"read p{tile}", prm_addr=tile)
-            put(cycle + 10, "drain", f"chain {total}", chain=total)
-            for stage in range(1, 12):
-                cells[cycle + 10 + stage]["requantise"] += f"{'AB'[tile]}{stage} "
-            put(cycle + 21, "write", f"{total} to x{3 + tile}", code=total, write=1, write_addr=3 + tile, job_done=tile)
+            put(cycle + 9, "drain", f"read p{tile}", prm_addr=tile)
+            put(cycle + 11, "drain", f"chain {total}", chain=total)
+            for stage in range(1, 15):
+                cells[cycle + 11 + stage]["requantise"] += f"{'AB'[tile]}{stage} "
+            put(cycle + 25, "write", f"{total} to x{3 + tile}", code=total, write=1, write_addr=3 + tile, job_done=tile)
     after = cells[issued[5] :]
     after[0]["next job"] = "fetch begins"
     for signal, text in (("loops_load", "loops here"), ("loops_primed", "address ready"), ("here", "all here")):
-        number = next(n for n in range(1, len(after)) if cycles[issued[5] + n][signal])
+        number = next(n for n in range(2, len(after)) if cycles[issued[5] + n][signal])
         after[number]["next job"] = text
     put(issued[6], "read", "x3 w6", act_addr=3, wgt_addr=6, job_start=1)
     after[-1]["next job"] = "issues"
