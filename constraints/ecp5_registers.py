@@ -45,7 +45,7 @@ def is_plain(flip_flop: Cell, clock: list[Net]) -> bool:
 def absorb(module: dict[str, Any]) -> tuple[int, int]:
     """Changes a module of a yosys JSON netlist in place. Returns how many blocks there are and how many were changed.
 
-    Both ports of a block get the register: a word of 36 bits comes out on the pins of both.
+    Both ports of a block get the register, as a word of 36 bits is on the pins of both; or the one that has a clock.
     """
     cells: dict[str, Cell] = module["cells"]
     loads = Counter[Net]()
@@ -62,11 +62,19 @@ def absorb(module: dict[str, Any]) -> tuple[int, int]:
     blocks = [cell for cell in cells.values() if cell["type"] == BLOCK_RAM]
     changed = 0
     for block in blocks:
-        clock = block["connections"]["CLKA"]
+        ports = [port for port in PORTS if isinstance(block["connections"][f"CLK{port}"][0], int)]
         used = [(pin, net) for pin, net in outputs(block) if loads[net]]
         behind = [readers.get(net) for _, net in used]
-        if not used or clock != block["connections"]["CLKB"]:
+        clocks = [block["connections"][f"CLK{port}"] for port in ports]
+        done = any(block["parameters"].get(f"REGMODE_{port}") == "OUTREG" for port in PORTS)
+        if (
+            done
+            or not used
+            or any(clock != clocks[0] for clock in clocks)
+            or any(pin[2] not in ports for pin, _ in used)
+        ):
             continue
+        clock = clocks[0]
         if not all(
             name and loads[net] == 1 and is_plain(cells[name], clock)
             for name, (_, net) in zip(behind, used, strict=True)
@@ -75,7 +83,7 @@ def absorb(module: dict[str, Any]) -> tuple[int, int]:
         for (pin, _), taken in zip(used, behind, strict=True):
             assert taken is not None  # checked above
             block["connections"][pin] = cells.pop(taken)["connections"]["Q"]
-        for port in PORTS:
+        for port in ports:
             block["parameters"][f"REGMODE_{port}"] = "OUTREG"
             block["connections"][f"OCE{port}"] = ["1"]
             block["port_directions"][f"OCE{port}"] = "input"

@@ -70,6 +70,7 @@ always @* if (f_past) begin
     assert (!closing || !sending);
     assert (begun == (sending && to_show != f_words));
     assert ((m_axis_tvalid ? !m_axis_tlast : f_open) == (begun || closing));
+    assert (asking == (to_read != 24'd0));
     if (!sending) assert (to_read == 24'd0 && reserved == 3'd0);
     else begin
         assert (to_show != 24'd0 && to_show <= f_words && to_read <= to_show);

@@ -44,10 +44,11 @@ module stream_out #(
 
     reg        sending;    // a frame is on its way, its last beat not yet shown
     reg [23:0] to_read;    // words still to ask for
+    reg        asking;     // there are some
     reg [2:0]  reserved;   // words asked for that have not left the FIFO
     reg [1:0]  on_way;     // words within the memory's 2 cycles
 
-    wire ask = to_read != 24'd0 && !reserved[2];
+    wire ask = asking && !reserved[2];
 
     // ------------------------------------------------------------ FIFO of 4
 
@@ -76,6 +77,7 @@ module stream_out #(
         if (ask) begin
             read_addr <= read_addr + 1'b1;
             to_read <= to_read - 24'd1;
+            asking <= to_read != 24'd1;
         end
 
         if (m_axis_tready) m_axis_tvalid <= 1'b0;
@@ -97,6 +99,7 @@ module stream_out #(
             sending <= 1'b1;
             read_addr <= base;
             to_read <= words;
+            asking <= 1'b1;
             to_show <= words;
         end
 
@@ -106,6 +109,7 @@ module stream_out #(
         end
         if (flush || rst) begin
             to_read <= 24'd0;
+            asking <= 1'b0;
             reserved <= 3'd0;
             on_way <= 2'd0;
             fifo_write <= 3'd0;

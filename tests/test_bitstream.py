@@ -218,6 +218,17 @@ def test_block_ram_takes_its_registers() -> None:
     memory = module["cells"]["memory"]
     assert [memory["connections"][pin] for pin in ("DOA0", "DOB0", "OCEA", "OCEB")] == [[5], [6], ["1"], ["1"]]
     assert {memory["parameters"][f"REGMODE_{port}"] for port in "AB"} == {"OUTREG"}
+    assert absorb(module) == (1, 0)  # only once
+
+
+def test_block_ram_with_one_clock_takes_its_registers() -> None:
+    module = memory_and_registers()
+    cells = module["cells"]
+    del cells["memory"]["connections"]["DOB0"], cells["high"], cells["lut"]["connections"]["B"]
+    cells["memory"]["connections"]["CLKB"] = ["0"]
+    assert absorb(module) == (1, 1)
+    assert set(cells) == {"memory", "lut"} and cells["memory"]["connections"]["DOA0"] == [5]
+    assert cells["memory"]["parameters"] == {"REGMODE_A": "OUTREG"}
 
 
 @pytest.mark.parametrize(
