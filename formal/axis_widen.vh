@@ -43,5 +43,5 @@ always @(posedge clk) begin
     f_stalled <= !rst && (f_stalled || (m_axis_tvalid && !m_axis_tready && s_axis_tvalid));
     cover (f_ran && f_stalled && f_give && f_out == 8'd1 && m_axis_tlast && m_axis_tdata[15:8] != 8'd0
            && m_axis_tdata[8*ROWS-1 -: 8] == 8'd0);
-    cover (f_ran && f_take && f_give && f_whole);
+    cover (f_ran && f_take && $past(f_give));
 end

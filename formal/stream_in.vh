@@ -61,7 +61,7 @@ always @* if (f_past) assert (!frame_loaded || f_waiting == 8'd0);
 always @* if (f_past) begin
     assert (first || (left != 24'd0 && left < words));
     assert (first || one_left == (left == 24'd1));
-    assert (!f_ran || only_one == (f_words_before == 24'd1));
+    assert (only_one == (f_words_before == 24'd1));
     assert (!full || (first && !dropping));
     assert (!dropping || first);
     assert (dropping || f_length == index);

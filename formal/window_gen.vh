@@ -106,6 +106,7 @@ wire [69:0] f_in_1 = valid_3 && valid_2 ? f_state_2 : valid_3 || valid_2 ? f_sta
 wire [69:0] f_in_2 = valid_3 ? f_state_1 : f_state;
 always @* if (f_past && !f_job) assert (!counting && !valid_2 && !valid_3);
 always @* if (f_busy) begin
+    assert (x_end == (x_left == 16'd0) && y_end == (y_left == 16'd0) && tiles_end == (tiles_left == 16'd0));
     // a second word is due in the next pixel's first slot, which is not its last
     assert (!f_state[69] || (two && f_state[64] && (f_state[65] || f_state[63:56] != 8'd1)));
     assert (f_state[65] == (f_state[69] && f_state[68]) && (!f_state[65] || f_state[67]));
