@@ -25,8 +25,7 @@
 ##! SEED=NUMBER         fuzz: another sequence of files
 ##! PYTHON=COMMAND      the Python to build .venv with (default: the first of 3.11 or later that is found)
 ##! TORCH_INDEX=URL     setup, model, test: where the CPU build of torch comes from (default: PyTorch's own index)
-VARIABLES := FAMILIES FMAX SEEDS MODEL MODELS ARRAYS CLOCK SIM INPUT ARRAY MATCH EXPORT_ARGS CHECK WAVES OUT BOARD REUSE FLASH \
-	READERS FILES SEED PYTHON TORCH_INDEX
+VARIABLES := FAMILIES FMAX SEEDS MODEL MODELS ARRAYS CLOCK SIM INPUT ARRAY MATCH EXPORT_ARGS CHECK WAVES OUT BOARD REUSE FLASH READERS FILES SEED PYTHON TORCH_INDEX
 
 # Values reach the recipes through the environment and are quoted there by the shell, so that spaces, quotes and dollar
 # signs in a path are only characters: $(value) keeps make itself from expanding them.
@@ -44,8 +43,7 @@ RUN = $(PY) sim/run.py $${MODEL:+"$$MODEL"} $${SIM:+--sim "$$SIM"} $${INPUT:+--i
 	$${CHECK:+--check "$$CHECK"} $(if $(filter-out 0,$(WAVES)),--waves) $${OUT:+--out "$$OUT"}
 
 .DEFAULT_GOAL := help
-.PHONY: help setup sim report test test-all test-gate formal fuzz lint bench quantizers model bitstream weights program area latency \
-	clean distclean
+.PHONY: help setup sim report test test-all test-gate formal fuzz lint bench quantizers model bitstream weights program area latency clean distclean
 
 help: ## list the targets and variables
 	@awk -f scripts/help.awk Makefile
@@ -72,7 +70,7 @@ test-gate: ## run synthesised netlists against the golden model, build bitstream
 	@scripts/setup.sh test
 	@INTACT_GATES=ecp5,ice40,xilinx $(PY) -m pytest -q -s tests/test_gates.py tests/test_weights.py tests/test_xilinx.py
 
-formal: ## prove properties of the streams, AXI4-Lite and the requantiser (yosys' SMT back end, z3)
+formal: ## prove properties of streams, AXI4-Lite, address generators, requantiser (yosys' SMT back end, z3)
 	@scripts/setup.sh formal
 	@$(PY) scripts/formal.py
 
