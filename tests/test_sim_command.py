@@ -294,7 +294,7 @@ def test_progress(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytes
 
     @contextlib.contextmanager
     def record(out: Console, inferences: int, cycles: int) -> Iterator[Callable[[int, int], None]]:
-        assert (inferences, cycles) == (2, 7646)
+        assert (inferences, cycles) == (2, 7670)
         yield lambda inference, done: seen.append((inference, done))
 
     np.save(tmp_path / "given.npy", np.load(MODELS / "digits_test.npz")["inputs"][:2])
@@ -304,8 +304,8 @@ def test_progress(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytes
         patch.setattr("pyexport.report.simulation_progress", record)
         assert command.main(arguments) == 0
     assert seen == sorted(seen) and len(set(seen)) > 3
-    assert all(0 <= inference < 2 and 0 <= done <= 7646 for inference, done in seen)
-    with simulation_progress(console(), 4, 7646) as progress:
+    assert all(0 <= inference < 2 and 0 <= done <= 7670 for inference, done in seen)
+    with simulation_progress(console(), 4, 7670) as progress:
         assert progress is None
 
 
