@@ -2,8 +2,8 @@
 // Gathers bytes of an AXI4-Stream into words of ROWS bytes, for a host with a byte-wide link.
 //
 // Layout: the first byte goes to [7:0]. TLAST ends a word: the bytes that are missing are zero, and TLAST is passed on.
-// Latency: a word is shown in the cycle after its last byte. Throughput: one byte per cycle.
-// s_axis_tready follows m_axis_tready within the cycle while a whole word is shown.
+// Latency: a word is shown in the cycle after its last byte. Throughput: one byte per cycle, none in
+// a cycle that shows a word: no ready signal depends on another within the cycle.
 
 `resetall
 `default_nettype none
@@ -32,7 +32,6 @@ module axis_widen #(
     reg [ROWS-1:0] place;  // one bit: where the next byte goes
     integer i;
 
-    // a cycle without a byte behind every word, so that neither side's handshake waits for the other's
     assign s_axis_tready = !m_axis_tvalid;
 
     wire take = s_axis_tvalid && s_axis_tready;
