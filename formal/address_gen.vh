@@ -9,6 +9,9 @@
 `define F_GROUND assume
 `endif
 
+reg go;  // words may issue
+always @(posedge clk) go <= go_next;
+
 // ---- the job in force ----
 reg [64*`INTACT_LOOP_WORDS-1:0] f_loops;
 reg  f_job;      // loaded, its last word not issued
@@ -66,7 +69,7 @@ function [6:0] f_flags(input [LEVELS-1:0] first_turn, input [LEVELS-1:0] last_tu
     };
 endfunction
 
-// ---- the words: each is issued once, in order, with `go` alone, and nothing after the last; `issue` advances the nest ----
+// ---- the words: each is issued once, in order, with go alone, and nothing after the last; `issue` advances the nest ----
 always @* if (f_past && issue) begin
     `F_GROUND (go && f_job);
     `F_GROUND ({first, subtract, scale_up, last, pixel_last, row_last, job_last} == f_flags(f_first_0, f_last_0));
@@ -82,6 +85,8 @@ wire [16*LEVELS-1:0] f_left_c  = f_word_3 && f_word_2 ? f_left_2 : f_word_3 || f
 wire [LEVELS-1:0]    f_first_c = f_word_3 && f_word_2 ? f_first_2 : f_word_3 || f_word_2 ? f_first_1 : f_first_0;
 wire [LEVELS-1:0]    f_last_c  = f_word_3 && f_word_2 ? f_last_2 : f_word_3 || f_word_2 ? f_last_1 : f_last_0;
 always @* if (f_past) begin
+    `F_GROUND (moves == (go || !valid_3) && issue == (go && real_3));
+    `F_GROUND ((valid_2 || !real_2) && (valid_3 || !real_3));
     if (!f_job) `F_GROUND (!counting && !f_word_2 && !f_word_3);
 end
 always @* if (f_busy) begin

@@ -3,6 +3,9 @@
 // pixel has as many slots as words of weights, at least; a map's sides are at most 2**15.
 `include "start.vh"
 
+reg go;  // slots may issue
+always @(posedge clk) go <= go_next;
+
 // ---- the job in force ----
 reg [64*`INTACT_LOOP_WORDS-1:0] f_loops;
 reg  f_job;      // loaded, its last slot not issued
@@ -65,7 +68,7 @@ always @(posedge clk) begin
     end
 end
 
-// ---- the claim: slots in order, each once, with `go` alone, none after the last ----
+// ---- the claim: slots in order, each once, with go alone, none after the last ----
 wire [9:0] f_flags_0 = {f_over_0, f_enters_0 || f_over_0, f_meets_0, f_second_0, f_second_0 && loops[`WIN_SECOND_SCALES_UP],
                         f_first_0, f_last_0, f_ends_0};
 always @* if (f_past && issue) begin
@@ -104,6 +107,7 @@ wire [9:0]  f_flags_1 = {f_over_1, f_enters_1 || f_over_1, f_meets_1, f_second_1
                          f_first_1, f_last_1, f_ends_1};
 wire [69:0] f_in_1 = valid_3 && valid_2 ? f_state_2 : valid_3 || valid_2 ? f_state_1 : f_state;
 wire [69:0] f_in_2 = valid_3 ? f_state_1 : f_state;
+always @* if (f_past) assert (moves == (go || !valid_3) && issue == (go && valid_3));
 always @* if (f_past && !f_job) assert (!counting && !valid_2 && !valid_3);
 always @* if (f_busy) begin
     assert (x_end == (x_left == 16'd0) && y_end == (y_left == 16'd0) && tiles_end == (tiles_left == 16'd0));

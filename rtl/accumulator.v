@@ -4,14 +4,17 @@
 `resetall
 `default_nettype none
 
-module accumulator (
+module accumulator #(
+    // bits of `sum`, with its sign; the rest repeat it
+    parameter WIDTH = 32
+) (
     input  wire               clk,
     input  wire signed [31:0] sum,
     // sum is to be accumulated
     input  wire               valid,
     // it replaces the accumulator
     input  wire               replaces,
-    // ... but only if it is larger
+    // ... but only if it is larger; what stands there replaced it in the same way
     input  wire               compares,
     // it is subtracted instead of added
     input  wire               minus,
@@ -23,7 +26,8 @@ module accumulator (
     // one adder: what replaces the accumulator is added to nothing. Its lowest bit carries in for a difference.
     wire [31:0] base    = replaces ? 32'd0 : scale_up ? {result[23:0], 8'd0} : result;
     wire [32:0] total   = {base, 1'b1} + {sum ^ {32{minus}}, minus};
-    wire        keep    = compares & (result > sum);
+    // what is compared replaced the accumulator, so it has as few bits as `sum`
+    wire        keep    = compares & ($signed(result[WIDTH-1:0]) > $signed(sum[WIDTH-1:0]));
     wire        _unused = &{1'b0, total[0]};
 
     always @(posedge clk) if (valid & ~keep) result <= total[32:1];

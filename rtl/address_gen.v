@@ -5,7 +5,7 @@
 // follow the window over the map, so that taps outside read `pad`.
 //
 // Three stages: counters choose the loop that advances; its increments are selected; the addresses are added up. They
-// fill after `load` and wait for `go`, so a job issues from its first cycle on. See docs/architecture.md.
+// fill after `load` and wait to go, so a job issues from its first cycle on. See docs/architecture.md.
 
 `resetall
 `default_nettype none
@@ -28,12 +28,12 @@ module address_gen #(
     output wire                beyond,
     // take up a new descriptor
     input  wire                load,
-    // issue
-    input  wire                go,
+    // words may issue in the next cycle
+    input  wire                go_next,
     // a first word is ready, or will be in the next cycle
     output wire                primed,
     // this cycle reads act_addr and wgt_addr
-    output wire                issue,
+    output reg                 issue,
     output reg  [ACT_ADDR-1:0] act_addr,
     output reg  [WGT_ADDR-1:0] wgt_addr,
     // one cycle after issue: the tap lies outside the map
@@ -98,10 +98,18 @@ module address_gen #(
     reg signed [15:0]         x;
     reg signed [15:0]         y;
 
-    wire shift = go | ~valid_3;
+    // the stages move when stage 3's word issues, or there is none: known a cycle ahead, for so many registers follow it
+    reg  moves;
+    wire cleared      = rst | load;
+    wire valid_3_next = ~cleared & (moves ? valid_2 : valid_3);
+    wire real_3_next  = ~cleared & (moves ? real_2 : real_3);
+
+    always @(posedge clk) begin
+        moves <= go_next | ~valid_3_next;
+        issue <= go_next & real_3_next;
+    end
 
     assign primed = valid_3 | valid_2;
-    assign issue  = go & valid_3 & real_3;
     assign {first, subtract, scale_up, last, pixel_last, row_last, job_last} = flags_3;
 
     reg        [ACT_ADDR-1:0] act_step_next;
@@ -124,7 +132,7 @@ module address_gen #(
     wire [15:0] y_unsigned = y;
 
     always @(posedge clk) begin
-        if (shift) begin
+        if (moves) begin
             if (in_gap) begin
                 gap_left <= gap_left - 16'd1;
                 in_gap   <= (gap_left != 16'd1);
@@ -177,6 +185,7 @@ module address_gen #(
             starts   <= 1'b1;
             starts_pass <= 1'b0;
             valid_2  <= 1'b0;
+            real_2   <= 1'b0;
             valid_3  <= 1'b0;
             real_3   <= 1'b0;
             gap_left <= 16'd0;
@@ -193,6 +202,7 @@ module address_gen #(
             gap_left <= 16'd0;
             in_gap   <= 1'b0;
             valid_2  <= 1'b0;
+            real_2   <= 1'b0;
             valid_3  <= 1'b0;
             real_3   <= 1'b0;
         end

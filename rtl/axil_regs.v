@@ -103,6 +103,9 @@ module axil_regs #(
     reg        w_full;
     reg [31:0] w_data;
     reg        w_whole;
+    // what the word could be, known with it
+    reg        w_is_layer;
+    reg        w_is_target;
 
     assign s_axil_awready = !aw_full;
     assign s_axil_wready = !w_full;
@@ -115,7 +118,9 @@ module axil_regs #(
     reg [24:0] word;  // one bit more than an address: past the deepest memory stays past it
     reg [11:0] slice;
 
-    reg        word_fits;  // a cycle after `word` and `target`; the next write comes two after them at the earliest
+    // a cycle after `word`, `slice` and `target`; the next write comes two after them at the earliest
+    reg        word_fits;
+    reg        word_ends;  // the slice is the word's last
     reg [31:0] depth;
     reg [11:0] last_slice;
 
@@ -147,8 +152,8 @@ module axil_regs #(
     always @* begin
         case (aw_word)
             `REG_CTRL:        accept = w_whole;
-            `REG_LAYER_INDEX: accept = w_whole && w_data < LAYERS;
-            `REG_LOAD_ADDR:   accept = w_whole && w_data[31:28] <= {2'd0, LAST_TARGET} && w_data[27:24] == 4'd0;
+            `REG_LAYER_INDEX: accept = w_whole && w_is_layer;
+            `REG_LOAD_ADDR:   accept = w_whole && w_is_target;
             `REG_LOAD_DATA:   accept = w_whole && !running && word_fits;
             default:          accept = 1'b0;
         endcase
@@ -200,6 +205,8 @@ module axil_regs #(
         if (s_axil_wready) begin
             w_data <= s_axil_wdata;
             w_whole <= &s_axil_wstrb;
+            w_is_layer <= s_axil_wdata < LAYERS;
+            w_is_target <= s_axil_wdata[31:28] <= {2'd0, LAST_TARGET} && s_axil_wdata[27:24] == 4'd0;
         end
         if (s_axil_wvalid) w_full <= 1'b1;
         if (s_axil_arready) ar_word <= s_axil_araddr[7:2];
@@ -214,6 +221,7 @@ module axil_regs #(
         irq <= irq_enable && (done || error);
         if (settle != 2'd0) settle <= settle - 2'd1;
         word_fits <= {7'd0, word} < depth;
+        word_ends <= slice == last_slice;
 
         if (read) begin
             ar_full <= 1'b0;
@@ -253,7 +261,7 @@ module axil_regs #(
                     load_addr <= word[23:0];
                     load_slice <= slice;
                     load_data <= w_data;
-                    if (slice == last_slice) begin
+                    if (word_ends) begin
                         slice <= 12'd0;
                         word <= word + 25'd1;
                     end else begin

@@ -47,7 +47,6 @@ module drain #(
     input  wire                    tab_write,
     input  wire [TAB_ADDR-1:0]     tab_addr,
     input  wire [7:0]              tab_data,
-    // activation memory's write port
     // activation memory's write port; it is the drain's while `writing`
     output wire                    writing,
     output wire [ROWS/LANES-1:0]   write_enable,
@@ -192,11 +191,12 @@ module drain #(
     reg  [ACT_ADDR-1:0] pixel_addr;
     reg  [15:0]         groups_left;
     reg  [15:0]         groups_pixel;
+    reg                 wanted;         // groups_left is not zero
+    reg                 wanted_pixel;   // groups_pixel is not
     reg  [ACT_ADDR-1:0] step_ox;
     reg  [ACT_ADDR-1:0] step_oy;
     reg  [ACT_ADDR-1:0] step_tile;
     wire [ACT_ADDR-1:0] pixel_next = pixel_addr + (write_map_last ? step_tile : write_row_last ? step_oy : step_ox);
-    wire                wanted     = (groups_left != 16'd0);
 
     assign writing      = write_beat;
     assign write_enable = (write_beat && wanted) ? group : {GROUPS{1'b0}};
@@ -220,10 +220,14 @@ module drain #(
             write_addr  <= pixel_next;
             group       <= group_start;
             groups_left <= groups_pixel;
+            wanted      <= wanted_pixel;
         end else if (write_beat) begin
             group <= group_rotated;
             if (group[GROUPS-1]) write_addr <= write_addr + 1'b1;
-            if (wanted) groups_left <= groups_left - 16'd1;
+            if (wanted) begin
+                groups_left <= groups_left - 16'd1;
+                wanted      <= (groups_left != 16'd1);
+            end
         end
 
         if (job_start) begin
@@ -236,6 +240,8 @@ module drain #(
             group_start  <= group_first;
             groups_left  <= descriptor[`DSC_OUT_GROUPS];
             groups_pixel <= descriptor[`DSC_OUT_GROUPS];
+            wanted       <= |descriptor[`DSC_OUT_GROUPS];
+            wanted_pixel <= |descriptor[`DSC_OUT_GROUPS];
             step_ox      <= descriptor[`DSC_OUT_OX_LSB +: ACT_ADDR];
             step_tile    <= descriptor[`WIN_OUT_TILE_LSB +: ACT_ADDR];
             step_oy      <= descriptor[`DSC_OUT_OY_LSB +: ACT_ADDR];

@@ -200,7 +200,7 @@ module intact_core #(
     wire                  loops_load;
     wire                  loops_beyond;
     wire                  loops_primed;
-    wire                  go;
+    wire                  go_next;
     wire                  job_start;
     wire                  job_issued;
     wire                  job_done;
@@ -241,7 +241,7 @@ module intact_core #(
         .loops_load      (loops_load),
         .loops_beyond    (loops_beyond),
         .loops_primed    (loops_primed),
-        .go              (go),
+        .go_next         (go_next),
         .job_start       (job_start),
         .job_issued      (job_issued),
         .job_done        (job_done),
@@ -370,7 +370,7 @@ module intact_core #(
         .landing    (prg_data),
         .beyond     (loops_beyond),
         .load       (loops_load & ~is_window),
-        .go         (go),
+        .go_next    (go_next),
         .primed     (dense_primed),
         .issue      (dense_issue),
         .act_addr   (dense_addr),
@@ -426,7 +426,7 @@ module intact_core #(
                 .rst      (rst | flush | (loops_load & ~is_window)),
                 .loops    (descriptor[64*`INTACT_LOOP_WORDS-1:0]),
                 .load     (loops_load & is_window),
-                .go       (go),
+                .go_next  (go_next),
                 .primed   (window_primed),
                 .issue    (window_issue),
                 .act_addr (window_addr),
@@ -446,6 +446,7 @@ module intact_core #(
             // in a job's first cycle `windowed` is still the job before's: the descriptor tells
             wire chosen = job_start ? opens_window : windowed;
             assign loops_primed = dense_primed | window_primed;
+            assign job_issued   = (dense_issue & dense_job_last) | (window_issue & window_job_last);
             assign issue_addr   = chosen ? window_addr : {{2*ACT_ADDR{1'b0}}, dense_addr};
             assign wgt_addr     = chosen ? window_wgt : dense_wgt;
             assign outside_1    = windowed ? window_outside : {3{dense_outside}};
@@ -458,6 +459,7 @@ module intact_core #(
                 : {dense_first, dense_subtract, dense_scale_up, dense_last, dense_pixel_last, dense_row_last, 1'b0, dense_job_last};
         end else begin : gen_words
             assign loops_primed = dense_primed;
+            assign job_issued   = dense_issue & dense_job_last;
             assign issue_addr   = dense_addr;
             assign wgt_addr     = dense_wgt;
             assign outside_1    = dense_outside;
@@ -470,7 +472,6 @@ module intact_core #(
         end
     endgenerate
 
-    assign job_issued = issue & job_last;
 
     // weights wait for the words to pass activation_memory, a cycle longer than one memory, and operand_window
     reg  [WGT_ADDR-1:0]      wgt_addr_1;
@@ -615,7 +616,7 @@ module intact_core #(
         .overrun         (overrun)
     );
 
-    wire _unused = &{1'b0, load_addr, load_addr_1, load_slice, lands, wgt_data, header, layer_index};
+    wire _unused = &{1'b0, load_addr, load_addr_1, load_slice, lands, wgt_data, header, layer_index, issue};
 
 endmodule
 

@@ -24,6 +24,7 @@ module mac_array #(
     input  wire                   sum_first,
     input  wire                   sum_subtract,
     input  wire                   sum_scale_up,
+    // the largest sum instead of their sum: in all words of an accumulation, from its first on
     input  wire                   sum_max,
     output wire [32*COLS-1:0]     results
 );

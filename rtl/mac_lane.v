@@ -67,7 +67,7 @@ module mac_lane #(
     wire        [15+LEVELS:0] tree = gen_level[LEVELS].sums;
     wire signed [31:0]        sum  = {{16-LEVELS{tree[15+LEVELS]}}, tree};
 
-    accumulator sums (
+    accumulator #(.WIDTH(16 + LEVELS)) sums (
         .clk      (clk),
         .sum      (sum),
         .valid    (valid),

@@ -41,11 +41,11 @@ module sequencer #(
     input  wire                  program_written,
 
     // streams
-    output wire                  accept_frame,
+    output reg                   accept_frame,
     input  wire                  frame_loaded,
     input  wire                  frame_error,
-    output wire                  frame_drop,
-    output wire                  frame_consume,
+    output reg                   frame_drop,
+    output reg                   frame_consume,
     output reg                   out_start,
     input  wire                  out_active,
 
@@ -59,14 +59,14 @@ module sequencer #(
     // one hot: this word of a descriptor stands at prg_data and will be part of `descriptor`
     output wire [`INTACT_DESCRIPTOR_WORDS-1:0]    lands,
 
-    // datapath: flush stops it; loops_load hands over a descriptor's loops; go lets the job issue; job_start is the first
-    // cycle of that
+    // datapath: flush stops it; loops_load hands over a descriptor's loops; go_next lets the job issue from the next
+    // cycle on; job_start is the first of these cycles
     output wire                  flush,
     output wire                  loops_load,
     // they are more than the address generator can hold
     input  wire                  loops_beyond,
     input  wire                  loops_primed,
-    output reg                   go,
+    output wire                  go_next,
     output reg                   job_start,
     input  wire                  job_issued,
     input  wire                  job_done,
@@ -178,9 +178,12 @@ module sequencer #(
     reg  ends_layer;
     reg  ends_program;
     wire in_run    = (state == RUN);
-    wire run_begin = (state == READY) & (armed | auto_start) & frame_loaded & ~out_active & ~out_start & ~stale & ~stop;
+    reg  run_ready;  // nothing but a start is wanting
+    reg  job_ready;  // nothing but the end of the job before
+    reg  go;
+    wire run_begin = run_ready & (armed | auto_start) & ~stale & ~stop;
     wire finish    = in_run & job_done & ends_program;
-    wire job_begin = in_run & (drained | job_done) & loops_primed & here & ~go & ~finish;
+    wire job_begin = in_run & (drained | job_done) & job_ready & ~finish;
     reg  illegal;
     // `job` moves on when a job has issued: the one that `illegal` speaks of, and the one that is draining
     reg  [JOB-1:0] job_in_check;
@@ -190,18 +193,13 @@ module sequencer #(
     wire reread    = ((state == READY) | (state == REFUSED)) & stale & ~entering;
 
     assign flush         = give_up;
+    assign go_next       = (run_begin | job_begin | (go & ~job_issued)) & ~give_up;
     // `job` moves on when a job has read its last word. With free_job nothing else lies in the input's words after that,
     // and the output does not; without, the output frame may
     wire [15:0] free_job = header[`HDR_FREE_JOB];
     wire overlaps = |free_job;
     wire reads_no_more = ((free_job >> JOB) == 16'd0) & (place >= free_job[JOB-1:0]);
     reg  reached_free;
-    assign accept_frame  = ~stale & (overlaps
-        ? (state == READ_FIRST) | (state == READY) | (in_run & reached_free)
-        : (state == READY) & ~out_active & ~out_start);
-    // a frame belongs to the program that it was loaded for
-    assign frame_drop    = stop | reread;
-    assign frame_consume = run_begin | reread;
     assign layer_write   = in_run & job_done & ends_layer;
     assign layer_cycles  = cycles + 32'd1;
     assign idle          = ((state == READY) | (state == REFUSED)) & ~armed;
@@ -216,6 +214,16 @@ module sequencer #(
         header_right     <= header_parts;
         reached_free     <= in_run & reads_no_more;
         header_ok        <= &header_right;
+        run_ready        <= (state == READY) & frame_loaded & ~out_active & ~out_start & ~stale & ~run_begin;
+        job_ready        <= in_run & loops_primed & here & ~go & ~job_begin;
+        go               <= go_next;
+        // a frame that a run has begun with stays until `frame_consume`, so no other one comes in meanwhile
+        accept_frame     <= ~stale & (overlaps
+            ? (state == READ_FIRST) | (state == READY) | (in_run & reached_free)
+            : (state == READY) & ~out_active & ~out_start);
+        // a frame belongs to the program that it was loaded for
+        frame_drop       <= stop | reread;
+        frame_consume    <= run_begin | reread;
         descriptor_right <= descriptor_parts;
         complete         <= here;
         checked          <= in_run & here & ~next_due;
@@ -258,7 +266,6 @@ module sequencer #(
                 place     <= {JOB{1'b0}};
                 done      <= 1'b0;
                 drained   <= 1'b0;
-                go        <= 1'b1;
                 job_start <= 1'b1;
                 cycles    <= 32'd0;
                 state     <= RUN;
@@ -266,13 +273,9 @@ module sequencer #(
             RUN: begin
                 cycles <= cycles + 32'd1;
                 if (job_done) drained <= 1'b1;
-                if (job_issued) begin
-                    go <= 1'b0;
-                    if (~program_end) place <= place + ONE_JOB;
-                end
+                if (job_issued & ~program_end) place <= place + ONE_JOB;
                 if (job_begin) begin
                     drained   <= 1'b0;
-                    go        <= 1'b1;
                     job_start <= 1'b1;
                 end
                 if (finish) begin
@@ -283,7 +286,6 @@ module sequencer #(
                     state     <= READ_FIRST;
                 end
                 if (give_up) begin
-                    go         <= 1'b0;
                     if (~stop) place <= illegal ? job_checked : job_running;
                     job_start  <= 1'b0;
                     out_start  <= 1'b0;
@@ -317,6 +319,11 @@ module sequencer #(
             armed      <= 1'b0;
             stale      <= 1'b0;
             go         <= 1'b0;
+            run_ready  <= 1'b0;
+            job_ready  <= 1'b0;
+            accept_frame  <= 1'b0;
+            frame_drop    <= 1'b0;
+            frame_consume <= 1'b0;
             job_start  <= 1'b0;
             out_start  <= 1'b0;
             done       <= 1'b0;

@@ -58,6 +58,7 @@ module uart_frames #(
     reg [1:0]      settle;       // settle[1]: `fetched` is the byte at `position`
     reg [TIMER:0]  timer;
     reg [7:0]      next_tx;
+    reg            sent;         // tx_data is new and belongs in the CRC, which is due a byte later at the earliest
     wire           last = {{(16-ADDR){1'b0}}, position} + 16'd1 == size;
     wire [15:0]    announced = {rx_data, size[7:0]};
     wire           executes = state == EXECUTE;
@@ -92,7 +93,8 @@ module uart_frames #(
         settle <= {settle[0], 1'b1};
         timer <= !receives || rx_valid ? {(TIMER+1){1'b0}} : timer + 1'b1;
         if (tx_ready) tx_valid <= 1'b0;
-        if (rx_valid && receives) crc <= crc_next(crc, rx_data);
+        if (sent || (rx_valid && receives)) crc <= crc_next(crc, sent ? tx_data : rx_data);
+        sent <= state == SEND && send && phase != 3'd0 && phase < 3'd6;
 
         case (state)
             HUNT: begin
@@ -142,7 +144,6 @@ module uart_frames #(
                 tx_valid <= 1'b1;
                 tx_data <= next_tx;
                 phase <= phase + 1'b1;
-                if (phase != 3'd0 && phase < 3'd6) crc <= crc_next(crc, next_tx);
                 if (phase == 3'd4 && size == 16'd0) phase <= 3'd6;
                 if (phase == 3'd5) begin
                     position <= position + 1'b1;
@@ -159,6 +160,7 @@ module uart_frames #(
             state <= HUNT;
             timer <= 0;
             tx_valid <= 1'b0;
+            sent <= 1'b0;
         end
     end
 

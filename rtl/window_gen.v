@@ -7,7 +7,7 @@
 // the last pixel's. The pixel's own first word is in its last slot. So columns are read while multipliers work, and a row's
 // first columns too.
 //
-// Three stages as in address_gen.v: counters, selection of the steps, sums. They fill after `load` and wait for `go`.
+// Three stages as in address_gen.v: counters, selection of the steps, sums. They fill after `load` and wait to go.
 
 `resetall
 `default_nettype none
@@ -25,12 +25,12 @@ module window_gen #(
     input  wire [64*`INTACT_LOOP_WORDS-1:0] loops,
     // take up a new descriptor
     input  wire                  load,
-    // issue
-    input  wire                  go,
+    // slots may issue in the next cycle
+    input  wire                  go_next,
     // a first slot is ready, or will be in the next cycle
     output wire                  primed,
     // this cycle is a slot: act_addr and wgt_addr are read
-    output wire                  issue,
+    output reg                   issue,
     // address of window row k at [ACT_ADDR*k +: ACT_ADDR]
     output reg  [3*ACT_ADDR-1:0] act_addr,
     output reg  [WGT_ADDR-1:0]   wgt_addr,
@@ -97,10 +97,16 @@ module window_gen #(
     reg [15:0]         y;
     integer            k;
 
-    wire advance = go | ~valid_3;
+    // as in address_gen.v
+    reg  moves;
+    wire valid_3_next = ~(rst | load) & (moves ? valid_2 : valid_3);
+
+    always @(posedge clk) begin
+        moves <= go_next | ~valid_3_next;
+        issue <= go_next & valid_3_next;
+    end
 
     assign primed = valid_3 | valid_2;
-    assign issue  = go & valid_3;
     wire   nothing;  // the column that enters is no part of the map
     assign {nothing, shift, meets, second, scale_up, first, last, job_last, map_last, row_last} = flags_3;
 
@@ -113,7 +119,7 @@ module window_gen #(
     wire [ACT_ADDR-1:0] line = loops[`WIN_LINE_ACT_LSB +: ACT_ADDR];
 
     always @(posedge clk) begin
-        if (advance) begin
+        if (moves) begin
             if (counting) begin
                 entering <= pixel_ends;
                 if (finishing) counting <= 1'b0;

@@ -1,4 +1,4 @@
-"""rtl/address_gen.v: random loop nests against a NumPy model; one word a cycle but for the gaps, whatever `go` does."""
+"""rtl/address_gen.v: random loop nests against a NumPy model; one word a cycle but for the gaps, whatever go does."""
 
 from __future__ import annotations
 
@@ -112,13 +112,14 @@ async def load(dut: Any, fields: dict[str, int]) -> None:
 
 
 async def run_job(dut: Any, rng: random.Random, share: float) -> int:
-    """Runs one job with `go` high for about `share` of the cycles and compares every word; how many there were."""
+    """Runs one job with go high for about `share` of the cycles and compares every word; how many there were."""
     fields = random_job(rng)
     words = expected_words(fields)
     await load(dut, fields)
     await cycles(dut, rng.choice((0, 0, 1, 4)))
     word, idle, was_outside = 0, 0, None
-    dut.go.value = going = 1
+    going, following = 0, 1
+    dut.go_next.value = following
     while word < len(words.act) or was_outside is not None:
         await RisingEdge(dut.clk)
         due = going == 1 and idle == 0 and word < len(words.act)
@@ -135,17 +136,17 @@ async def run_job(dut: Any, rng: random.Random, share: float) -> int:
             word += 1
         elif going and idle:
             idle -= 1
-        going = int(rng.random() < share and word < len(words.act))
-        dut.go.value = going
+        going, following = following, int(rng.random() < share and word < len(words.act))
+        dut.go_next.value = following
     return word
 
 
 @cocotb.test(timeout_time=20, timeout_unit="ms")
 @cocotb.parametrize(share=[1.0, 0.6])
 async def random_nests(dut: Any, share: float) -> None:
-    """Addresses, flags, taps outside the map, and exactly one word a cycle in which `go` is high."""
+    """Addresses, flags, taps outside the map, and exactly one word a cycle in which go is high."""
     rng = random.Random(int(100 * share))
-    await start(dut, load=0, go=0, loops=0, lands=0, landing=0)
+    await start(dut, load=0, go_next=0, loops=0, lands=0, landing=0)
     total = sum([await run_job(dut, rng, share) for _ in range(60)])
     assert total > 1000
 
@@ -154,16 +155,16 @@ async def random_nests(dut: Any, share: float) -> None:
 async def reset_in_the_middle(dut: Any) -> None:
     """After a reset nothing issues until the next load, and the next job is whole."""
     rng = random.Random(7)
-    await start(dut, load=0, go=0, loops=0, lands=0, landing=0)
+    await start(dut, load=0, go_next=0, loops=0, lands=0, landing=0)
     for _ in range(10):
         await load(dut, random_job(rng))
-        dut.go.value = 1
+        dut.go_next.value = 1
         await cycles(dut, rng.randrange(1, 12))
         await pulse(dut, "rst")
         for _ in range(6):
             await RisingEdge(dut.clk)
             assert dut.issue.value == 0 and dut.primed.value == 0
-        dut.go.value = 0
+        dut.go_next.value = 0
         await run_job(dut, rng, 1.0)
 
 
@@ -171,7 +172,7 @@ async def reset_in_the_middle(dut: Any) -> None:
 async def descriptor_never_let_go(dut: Any) -> None:
     """A descriptor loaded over one that waited primed takes its place whole, as when the host changes the program."""
     rng = random.Random(8)
-    await start(dut, load=0, go=0, loops=0, lands=0, landing=0)
+    await start(dut, load=0, go_next=0, loops=0, lands=0, landing=0)
     for _ in range(20):
         await load(dut, random_job(rng))
         await cycles(dut, rng.randrange(4))
@@ -181,7 +182,7 @@ async def descriptor_never_let_go(dut: Any) -> None:
 @cocotb.test(timeout_time=20, timeout_unit="ms", skip=not SHORT)
 async def what_does_not_fit_is_seen(dut: Any) -> None:
     """The largest counts and farthest coordinates fit, one more does not; the next descriptor is judged afresh."""
-    await start(dut, load=0, go=0, loops=0, lands=0, landing=0)
+    await start(dut, load=0, go_next=0, loops=0, lands=0, landing=0)
     counts, spans = SHORT
     limits = dict.fromkeys((*(f"{level}_count" for level in LEVELS), "gap", "map_h", "map_w"), (0, (1 << counts) - 1))
     far = 1 << spans - 1

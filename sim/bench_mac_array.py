@@ -62,6 +62,9 @@ def stimulus(rng: np.random.Generator) -> tuple[npt.NDArray[np.int8], npt.NDArra
     }
     controls["sum_valid"][:LATENCY] = False
     controls["sum_valid"][LATENCY] = controls["sum_first"][LATENCY] = True
+    counted = np.flatnonzero(controls["sum_valid"])
+    begins = np.flatnonzero(np.diff(controls["sum_max"][counted].astype(int)) > 0) + 1
+    controls["sum_first"][counted[begins]] = True  # a maximum is one of all words of its accumulation
     return x, w, controls
 
 

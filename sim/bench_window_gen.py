@@ -1,4 +1,4 @@
-"""rtl/window_gen.v: random window jobs against a plain model; one slot a cycle, whatever `go` does."""
+"""rtl/window_gen.v: random window jobs against a plain model; one slot a cycle, whatever go does."""
 
 from __future__ import annotations
 
@@ -128,13 +128,14 @@ def outside(job: dict[str, int], slot: Slot) -> int:
 
 
 async def run_job(dut: Any, rng: random.Random, share: float) -> int:
-    """Runs one job with `go` high for about `share` of the cycles and compares every slot; how many there were."""
+    """Runs one job with go high for about `share` of the cycles and compares every slot; how many there were."""
     job = random_job(rng)
     slots = expected_slots(job)
     await load(dut, job)
     await cycles(dut, rng.choice((0, 0, 1, 4)))
     at, was = 0, None
-    dut.go.value = going = 1
+    going, following = 0, 1
+    dut.go_next.value = following
     while at < len(slots) or was is not None:
         await RisingEdge(dut.clk)
         due = going == 1 and at < len(slots)
@@ -155,17 +156,17 @@ async def run_job(dut: Any, rng: random.Random, share: float) -> int:
                 assert unsigned(dut.wgt_addr.value) == slot.weights % (1 << WGT), f"{job}: weights of slot {at}"
             was = slot
             at += 1
-        going = int(rng.random() < share and at < len(slots))
-        dut.go.value = going
+        going, following = following, int(rng.random() < share and at < len(slots))
+        dut.go_next.value = following
     return at
 
 
 @cocotb.test(timeout_time=20, timeout_unit="ms")
 @cocotb.parametrize(share=[1.0, 0.6])
 async def random_windows(dut: Any, share: float) -> None:
-    """Columns, weights, flags, rows outside the map, and exactly one slot a cycle in which `go` is high."""
+    """Columns, weights, flags, rows outside the map, and exactly one slot a cycle in which go is high."""
     rng = random.Random(int(100 * share))
-    await start(dut, load=0, go=0, loops=0)
+    await start(dut, load=0, go_next=0, loops=0)
     total = sum([await run_job(dut, rng, share) for _ in range(60)])
     assert total > 1000
 
@@ -174,14 +175,14 @@ async def random_windows(dut: Any, share: float) -> None:
 async def reset_in_the_middle(dut: Any) -> None:
     """After a reset nothing issues until the next load, and the next job is whole."""
     rng = random.Random(7)
-    await start(dut, load=0, go=0, loops=0)
+    await start(dut, load=0, go_next=0, loops=0)
     for _ in range(10):
         await load(dut, random_job(rng))
-        dut.go.value = 1
+        dut.go_next.value = 1
         await cycles(dut, rng.randrange(1, 12))
         await pulse(dut, "rst")
         for _ in range(6):
             await RisingEdge(dut.clk)
             assert dut.issue.value == 0 and dut.primed.value == 0
-        dut.go.value = 0
+        dut.go_next.value = 0
         await run_job(dut, rng, 1.0)

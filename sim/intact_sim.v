@@ -143,8 +143,8 @@ module intact_sim #(
     wire        run_start  = core.job_start & (core.cycles == 32'd0);
     wire        restart    = run_start | fresh;
     wire [31:0] words_now  = (restart ? 32'd0 : words) + {31'd0, core.issue};
-    wire [31:0] gaps_now   = (restart ? 32'd0 : gaps) + {31'd0, ~core.issue & begun & core.go};
-    wire [31:0] drains_now = (restart ? 32'd0 : drains) + {31'd0, ~core.issue & begun & ~core.go};
+    wire [31:0] gaps_now   = (restart ? 32'd0 : gaps) + {31'd0, ~core.issue & begun & core.control.go};
+    wire [31:0] drains_now = (restart ? 32'd0 : drains) + {31'd0, ~core.issue & begun & ~core.control.go};
     wire [31:0] waits_now  = (restart ? 32'd0 : waits) + {31'd0, ~core.issue & ~begun};
 
     always @(posedge clk) begin

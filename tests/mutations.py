@@ -61,7 +61,7 @@ FAULTS = (
     Fault("an add's pass is not seen to begin", "adding", "address_gen",
           "starts_pass <= lower_end[3] & ~at_end[3]", "starts_pass <= 1'b0"),
     Fault("max pooling keeps the smaller sum", "network", "accumulator",
-          "(result > sum)", "(result < sum)"),
+          ") > $signed(", ") < $signed("),
     Fault("max pooling adds", "network", "mac_array",
           "sum_first | sum_max", "sum_first"),
     Fault("an accumulation does not start afresh", "network", "mac_array",
@@ -104,7 +104,7 @@ FAULTS = (
     Fault("a word that waits for the write port is overwritten", "overlapped", "stream_in",
           "!flush && !held", "!flush"),
     Fault("a run's end forgets the next frame", "overlapped", "sequencer",
-          "frame_consume = run_begin | reread", "frame_consume = run_begin | finish | reread"),
+          "frame_consume    <= run_begin | reread", "frame_consume    <= run_begin | finish | reread"),
     # windows
     Fault("the second word of weights looks for its tap where it was", "windows", "operand_window",
           "WORD*(ROWS + r - 3)", "WORD*(ROWS + r)"),

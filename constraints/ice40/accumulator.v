@@ -5,14 +5,17 @@
 `resetall
 `default_nettype none
 
-module accumulator (
+module accumulator #(
+    // bits of `sum`, with its sign; the rest repeat it
+    parameter WIDTH = 32
+) (
     input  wire               clk,
     input  wire signed [31:0] sum,
     // sum is to be accumulated
     input  wire               valid,
     // it replaces the accumulator
     input  wire               replaces,
-    // ... but only if it is larger
+    // ... but only if it is larger; what stands there replaced it in the same way
     input  wire               compares,
     // it is subtracted instead of added
     input  wire               minus,
@@ -22,7 +25,7 @@ module accumulator (
 );
 
     reg  signed [31:0] acc;
-    wire               drop_sum = compares & (acc > sum);
+    wire               drop_sum = compares & ($signed(acc[WIDTH-1:0]) > $signed(sum[WIDTH-1:0]));
     wire               drop_acc = replaces & ~drop_sum;
     wire        [31:0] kept     = drop_acc ? 32'd0 : (scale_up & ~compares) ? acc << 8 : acc;
     wire        [31:0] added    = drop_sum ? 32'd0 : sum ^ {32{minus}};
