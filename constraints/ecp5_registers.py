@@ -6,19 +6,16 @@ memory; here each block whose outputs go to such flip-flops alone gets REGMODE O
 
 from __future__ import annotations
 
-import json
-from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+from constraints.netlist import Cell, Net, change_module, readers_of
 
 BLOCK_RAM = "DP16KD"
 FLIP_FLOP = "TRELLIS_FF"
 PORTS = ("A", "B")
 WIDTH = 18  # bits of a port's output pins
-
-Cell = dict[str, Any]
-Net = int | str  # a wire's number, or a constant "0", "1", "x"
 
 
 def outputs(block: Cell) -> Iterator[tuple[str, Net]]:
@@ -48,16 +45,7 @@ def absorb(module: dict[str, Any]) -> tuple[int, int]:
     Both ports of a block get the register, as a word of 36 bits is on the pins of both; or the one that has a clock.
     """
     cells: dict[str, Cell] = module["cells"]
-    loads = Counter[Net]()
-    readers: dict[Net, str] = {}
-    for name, cell in cells.items():
-        for pin, nets in cell["connections"].items():
-            if cell["port_directions"][pin] == "input":
-                loads.update(nets)
-                if cell["type"] == FLIP_FLOP and pin == "DI":
-                    readers[nets[0]] = name
-    for port in module["ports"].values():
-        loads.update(port["bits"])
+    loads, readers = readers_of(module, FLIP_FLOP, "DI")
 
     blocks = [cell for cell in cells.values() if cell["type"] == BLOCK_RAM]
     changed = 0
@@ -92,8 +80,5 @@ def absorb(module: dict[str, Any]) -> tuple[int, int]:
 
 
 def use_output_registers(netlist: Path, top: str) -> tuple[int, int]:
-    """`absorb` for the module `top` of a JSON netlist's file, which it writes anew."""
-    design = json.loads(netlist.read_text())
-    counts = absorb(design["modules"][top])
-    netlist.write_text(json.dumps(design))
-    return counts
+    """`absorb` for the module `top` of a netlist's file, which it writes anew."""
+    return change_module(netlist, top, absorb)

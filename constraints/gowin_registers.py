@@ -8,17 +8,14 @@ and nextpnr would put flip-flops back.
 
 from __future__ import annotations
 
-import json
-from collections import Counter
 from pathlib import Path
 from typing import Any
+
+from constraints.netlist import Cell, Net, change_module, readers_of
 
 BLOCK_RAM = "SDPX9B"
 WIDTH = 36
 FLIP_FLOP = "DFF"  # the kind without reset and enable
-
-Cell = dict[str, Any]
-Net = int | str  # a wire's number, or a constant "0", "1", "x"
 
 
 def always_reads(block: Cell) -> bool:
@@ -37,16 +34,7 @@ def absorb(module: dict[str, Any]) -> tuple[int, int]:
         for kind, pin, value in (("VCC", "V", "1"), ("GND", "G", "0"))
         if cell["type"] == kind
     }
-    loads = Counter[Net]()
-    readers: dict[Net, str] = {}
-    for name, cell in cells.items():
-        for pin, nets in cell["connections"].items():
-            if cell["port_directions"][pin] == "input":
-                loads.update(nets)
-                if cell["type"] == FLIP_FLOP and pin == "D":
-                    readers[nets[0]] = name
-    for port in module["ports"].values():
-        loads.update(port["bits"])
+    loads, readers = readers_of(module, FLIP_FLOP, "D")
 
     blocks = [cell for cell in cells.values() if cell["type"] == BLOCK_RAM]
     changed = 0
@@ -71,8 +59,5 @@ def absorb(module: dict[str, Any]) -> tuple[int, int]:
 
 
 def use_output_registers(netlist: Path, top: str) -> tuple[int, int]:
-    """`absorb` for the module `top` of a JSON netlist's file, which it writes anew."""
-    design = json.loads(netlist.read_text())
-    counts = absorb(design["modules"][top])
-    netlist.write_text(json.dumps(design))
-    return counts
+    """`absorb` for the module `top` of a netlist's file, which it writes anew."""
+    return change_module(netlist, top, absorb)

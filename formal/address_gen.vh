@@ -86,12 +86,12 @@ wire [LEVELS-1:0]    f_first_c = f_word_3 && f_word_2 ? f_first_2 : f_word_3 || 
 wire [LEVELS-1:0]    f_last_c  = f_word_3 && f_word_2 ? f_last_2 : f_word_3 || f_word_2 ? f_last_1 : f_last_0;
 always @* if (f_past) begin
     `F_GROUND (moves == (go || !valid_3) && issue == (go && real_3));
-    `F_GROUND ((valid_2 || !real_2) && (valid_3 || !real_3));
+    `F_GROUND ((valid_2 || !real_2) && (valid_3 || !real_3) && (counting || (!turning && !in_gap)));
     if (!f_job) `F_GROUND (!counting && !f_word_2 && !f_word_3);
 end
 always @* if (f_busy) begin
-    `F_GROUND (counting || gap_left == 16'd0);
-    `F_GROUND (in_gap == (gap_left != 16'd0));
+    `F_GROUND (turning == (counting && !in_gap));
+    `F_GROUND (!in_gap || gap_left != 16'd0);
     `F_GROUND (has_gap == (|loops[`DSC_GAP]));
     if (f_word_3) `F_GROUND (flags_3 == f_flags(f_first_0, f_last_0) && !(f_word_2 && job_last));
     if (f_word_2) `F_GROUND (flags_2 == f_flags(f_first_s, f_last_s) && advance_2 == f_adv_s);

@@ -27,7 +27,7 @@ always @* if (f_past) begin
 end
 
 // ---- what a write is checked with is up to date when it can come ----
-always @* if (f_past && aw_full) assert (word_fits == ({7'd0, word} < depth));
+always @* if (f_past && aw_full) assert (word_fits == ({7'd0, word} < depth) && word_ends == (slice == last_slice));
 
 // ---- a response that waits holds ----
 always @(posedge clk) if (f_ran) begin
@@ -43,7 +43,8 @@ end
 
 // ---- every request is answered: a write in the next cycle, a read within four, counted anew where LAYER_INDEX is written ----
 reg [2:0] f_read_wait;
-wire      f_index = write && accept && aw_word == `REG_LAYER_INDEX;
+wire      f_index = write_layer;
+wire      f_accept = write_ctrl || write_layer || write_target || write_data;
 always @(posedge clk)
     f_read_wait <= (rst || !ar_full || s_axil_rvalid || read || f_index) ? 3'd0 : f_read_wait + 3'd1;
 always @(posedge clk)
@@ -52,8 +53,8 @@ always @* if (f_past) assert (f_read_wait <= 3'd3 && f_read_wait + {1'b0, settle
 
 // ---- what is answered with SLVERR, or not answered, has no effect ----
 always @(posedge clk) if (f_ran) begin
-    if (start || stop || clear || load_valid) assert ($past(write && accept) && s_axil_bvalid && s_axil_bresp == OKAY);
-    if (!$past(write && accept)) assert (
+    if (start || stop || clear || load_valid) assert ($past(f_accept) && s_axil_bvalid && s_axil_bresp == OKAY);
+    if (!$past(f_accept)) assert (
         $stable(auto_start) && $stable(layer_index) && $stable(target) && $stable(word) && $stable(slice) && $stable(irq_enable));
     if (load_valid) assert (!$past(running) && load_addr < $past(depth));
 end

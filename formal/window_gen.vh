@@ -131,6 +131,7 @@ always @* if (f_busy) begin
     assert (counting == !(valid_2 ? (valid_3 ? f_end_1 : f_end_0) : valid_3 && f_end_0));
     if (counting) begin
         assert (finishing == f_in_1[65] && entering == f_in_1[64]);
+        assert (pixel_ends == (slots_left == 8'd1 && !finishing));
         assert (!entering || (two && started) == f_in_1[69]);
         assert (entering || !f_in_1[69]);
         assert (!f_in_1[69] || previous == f_in_1[68:66]);

@@ -58,10 +58,11 @@ module address_gen #(
     wire [16*LEVELS-1:0] reloads;
     wire [LEVELS-1:0]    lower_end;
     reg                  counting;
+    reg                  turning;  // ... and not in a gap
     reg                  starts;
     reg                  starts_pass;
     reg  [15:0]          gap_left;
-    reg                  in_gap;   // gap_left is not zero
+    reg                  in_gap;   // gap_left counts; else it waits with a gap's length
     reg                  has_gap;
 
     genvar g;
@@ -133,10 +134,12 @@ module address_gen #(
 
     always @(posedge clk) begin
         if (moves) begin
+            gap_left <= in_gap ? gap_left - 16'd1 : loops[`DSC_GAP];
             if (in_gap) begin
-                gap_left <= gap_left - 16'd1;
-                in_gap   <= (gap_left != 16'd1);
-            end else if (counting) begin
+                in_gap  <= (gap_left != 16'd1);
+                turning <= (gap_left == 16'd1);
+            end
+            if (turning) begin
                 for (k = 0; k < LEVELS; k = k + 1) begin
                     if (lower_end[k]) begin
                         counts[16*k +: 16] <= at_end[k] ? reloads[16*k +: 16] : counts[16*k +: 16] - 16'd1;
@@ -145,15 +148,13 @@ module address_gen #(
                 end
                 starts      <= tile_ends;
                 starts_pass <= lower_end[3] & ~at_end[3];
-                if (tile_ends && !job_ends) begin
-                    gap_left <= loops[`DSC_GAP];
-                    in_gap   <= has_gap;
-                end
-                if (job_ends) counting <= 1'b0;
+                in_gap      <= tile_ends & ~job_ends & has_gap;
+                turning     <= ~job_ends & ~(tile_ends & has_gap);
+                counting    <= ~job_ends;
             end
 
-            valid_2   <= counting | in_gap;
-            real_2    <= counting & ~in_gap;
+            valid_2   <= counting;
+            real_2    <= turning;
             advance_2 <= in_gap ? {LEVELS{1'b0}} : ~at_end & lower_end;
             flags_2   <= {starts, subtracts & at_end[3], shifts & starts_pass, tile_ends, pixel_ends, row_ends, job_ends};
 
@@ -182,13 +183,13 @@ module address_gen #(
             counts   <= reloads;
             at_end   <= single;
             counting <= 1'b1;
+            turning  <= 1'b1;
             starts   <= 1'b1;
             starts_pass <= 1'b0;
             valid_2  <= 1'b0;
             real_2   <= 1'b0;
             valid_3  <= 1'b0;
             real_3   <= 1'b0;
-            gap_left <= 16'd0;
             in_gap   <= 1'b0;
             has_gap  <= |loops[`DSC_GAP];
             act_addr <= loops[`DSC_ACT_BASE_LSB +: ACT_ADDR];
@@ -199,7 +200,7 @@ module address_gen #(
 
         if (rst) begin
             counting <= 1'b0;
-            gap_left <= 16'd0;
+            turning  <= 1'b0;
             in_gap   <= 1'b0;
             valid_2  <= 1'b0;
             real_2   <= 1'b0;

@@ -99,12 +99,14 @@ module axil_regs #(
     // ------------------------------------------------------------ write: hold AW and W until both are here
 
     reg        aw_full;
-    reg [5:0]  aw_word;
+    reg        to_ctrl;   // which register, of those that can be written
+    reg        to_layer;
+    reg        to_target;
+    reg        to_data;
     reg        w_full;
     reg [31:0] w_data;
     reg        w_whole;
-    // what the word could be, known with it
-    reg        w_is_layer;
+    reg        w_is_layer;   // whole, and what its register takes
     reg        w_is_target;
 
     assign s_axil_awready = !aw_full;
@@ -147,17 +149,10 @@ module axil_regs #(
 
     // ------------------------------------------------------------ which writes are accepted
 
-    reg accept;
-
-    always @* begin
-        case (aw_word)
-            `REG_CTRL:        accept = w_whole;
-            `REG_LAYER_INDEX: accept = w_whole && w_is_layer;
-            `REG_LOAD_ADDR:   accept = w_whole && w_is_target;
-            `REG_LOAD_DATA:   accept = w_whole && !running && word_fits;
-            default:          accept = 1'b0;
-        endcase
-    end
+    wire write_ctrl   = write && to_ctrl && w_whole;
+    wire write_layer  = write && to_layer && w_is_layer;
+    wire write_target = write && to_target && w_is_target;
+    wire write_data   = write && to_data && w_whole && !running && word_fits;
 
     // ------------------------------------------------------------ read
 
@@ -200,13 +195,18 @@ module axil_regs #(
     // ------------------------------------------------------------ state
 
     always @(posedge clk) begin
-        if (s_axil_awready) aw_word <= s_axil_awaddr[7:2];
+        if (s_axil_awready) begin
+            to_ctrl <= s_axil_awaddr[7:2] == `REG_CTRL;
+            to_layer <= s_axil_awaddr[7:2] == `REG_LAYER_INDEX;
+            to_target <= s_axil_awaddr[7:2] == `REG_LOAD_ADDR;
+            to_data <= s_axil_awaddr[7:2] == `REG_LOAD_DATA;
+        end
         if (s_axil_awvalid) aw_full <= 1'b1;
         if (s_axil_wready) begin
             w_data <= s_axil_wdata;
             w_whole <= &s_axil_wstrb;
-            w_is_layer <= s_axil_wdata < LAYERS;
-            w_is_target <= s_axil_wdata[31:28] <= {2'd0, LAST_TARGET} && s_axil_wdata[27:24] == 4'd0;
+            w_is_layer <= &s_axil_wstrb && s_axil_wdata < LAYERS;
+            w_is_target <= &s_axil_wstrb && s_axil_wdata[31:28] <= {2'd0, LAST_TARGET} && s_axil_wdata[27:24] == 4'd0;
         end
         if (s_axil_wvalid) w_full <= 1'b1;
         if (s_axil_arready) ar_word <= s_axil_araddr[7:2];
@@ -234,41 +234,33 @@ module axil_regs #(
             aw_full <= 1'b0;
             w_full <= 1'b0;
             s_axil_bvalid <= 1'b1;
-            s_axil_bresp <= accept ? OKAY : SLVERR;
+            s_axil_bresp <= write_ctrl || write_layer || write_target || write_data ? OKAY : SLVERR;
         end
 
-        if (write && accept) begin
-            case (aw_word)
-                `REG_CTRL: begin
-                    start <= w_data[0];
-                    stop <= w_data[1];
-                    clear <= w_data[2];
-                    auto_start <= w_data[8];
-                    irq_enable <= w_data[9];
-                end
-                `REG_LAYER_INDEX: begin
-                    layer_index <= w_data[11:0];
-                    settle <= 2'd3;
-                end
-                `REG_LOAD_ADDR: begin
-                    target <= w_data[29:28];
-                    word <= {1'b0, w_data[23:0]};
-                    slice <= 12'd0;
-                end
-                default: begin  // REG_LOAD_DATA
-                    load_valid <= 1'b1;
-                    load_target <= target;
-                    load_addr <= word[23:0];
-                    load_slice <= slice;
-                    load_data <= w_data;
-                    if (word_ends) begin
-                        slice <= 12'd0;
-                        word <= word + 25'd1;
-                    end else begin
-                        slice <= slice + 12'd1;
-                    end
-                end
-            endcase
+        if (write_ctrl) begin
+            start <= w_data[0];
+            stop <= w_data[1];
+            clear <= w_data[2];
+            auto_start <= w_data[8];
+            irq_enable <= w_data[9];
+        end
+        if (write_layer) begin
+            layer_index <= w_data[11:0];
+            settle <= 2'd3;
+        end
+        if (write_target) begin
+            target <= w_data[29:28];
+            word <= {1'b0, w_data[23:0]};
+            slice <= 12'd0;
+        end
+        if (write_data) begin
+            load_valid <= 1'b1;
+            load_target <= target;
+            load_addr <= word[23:0];
+            load_slice <= slice;
+            load_data <= w_data;
+            slice <= word_ends ? 12'd0 : slice + 12'd1;
+            if (word_ends) word <= word + 25'd1;
         end
 
         if (rst) begin

@@ -345,7 +345,7 @@ module intact_core #(
     // ---- issue: a word of activations, or a column of the window, and a word of weights a cycle ----
     // each generator takes up jobs of its own opcode and is silent in the others
     wire is_window = (descriptor[`DSC_OPCODE] == `INTACT_OPCODE_WINDOW);
-    // the opcode has stood for two cycles when a job starts
+    // the opcode has stood for two cycles and more when the loops are here
     reg  opens_window;
     always @(posedge clk) opens_window <= is_window;
 
@@ -364,12 +364,12 @@ module intact_core #(
 
     address_gen #(.ACT_ADDR(ACT_ADDR), .WGT_ADDR(WGT_ADDR)) addresses (
         .clk        (clk),
-        .rst        (rst | flush | (loops_load & is_window)),
+        .rst        (rst | flush | (loops_load & opens_window)),
         .loops      (descriptor[64*`INTACT_LOOP_WORDS-1:0]),
         .lands      (lands[`INTACT_LOOP_WORDS-1:0]),
         .landing    (prg_data),
         .beyond     (loops_beyond),
-        .load       (loops_load & ~is_window),
+        .load       (loops_load & ~opens_window),
         .go_next    (go_next),
         .primed     (dense_primed),
         .issue      (dense_issue),
@@ -423,9 +423,9 @@ module intact_core #(
 
             window_gen #(.ACT_ADDR(ACT_ADDR), .WGT_ADDR(WGT_ADDR)) windows (
                 .clk      (clk),
-                .rst      (rst | flush | (loops_load & ~is_window)),
+                .rst      (rst | flush | (loops_load & ~opens_window)),
                 .loops    (descriptor[64*`INTACT_LOOP_WORDS-1:0]),
-                .load     (loops_load & is_window),
+                .load     (loops_load & opens_window),
                 .go_next  (go_next),
                 .primed   (window_primed),
                 .issue    (window_issue),

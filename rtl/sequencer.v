@@ -61,7 +61,7 @@ module sequencer #(
 
     // datapath: flush stops it; loops_load hands over a descriptor's loops; go_next lets the job issue from the next
     // cycle on; job_start is the first of these cycles
-    output wire                  flush,
+    output reg                   flush,
     output wire                  loops_load,
     // they are more than the address generator can hold
     input  wire                  loops_beyond,
@@ -183,7 +183,7 @@ module sequencer #(
     reg  go;
     wire run_begin = run_ready & (armed | auto_start) & ~stale & ~stop;
     wire finish    = in_run & job_done & ends_program;
-    wire job_begin = in_run & (drained | job_done) & job_ready & ~finish;
+    wire job_begin = job_ready & (drained | job_done);
     reg  illegal;
     // `job` moves on when a job has issued: the one that `illegal` speaks of, and the one that is draining
     reg  [JOB-1:0] job_in_check;
@@ -192,7 +192,6 @@ module sequencer #(
     wire give_up   = in_run & ~finish & (stop | illegal | overrun);
     wire reread    = ((state == READY) | (state == REFUSED)) & stale & ~entering;
 
-    assign flush         = give_up;
     assign go_next       = (run_begin | job_begin | (go & ~job_issued)) & ~give_up;
     // `job` moves on when a job has read its last word. With free_job nothing else lies in the input's words after that,
     // and the output does not; without, the output frame may
@@ -215,7 +214,8 @@ module sequencer #(
         reached_free     <= in_run & reads_no_more;
         header_ok        <= &header_right;
         run_ready        <= (state == READY) & frame_loaded & ~out_active & ~out_start & ~stale & ~run_begin;
-        job_ready        <= in_run & loops_primed & here & ~go & ~job_begin;
+        job_ready        <= in_run & loops_primed & here & ~go & ~job_begin & ~give_up;
+        flush            <= give_up;
         go               <= go_next;
         // a frame that a run has begun with stays until `frame_consume`, so no other one comes in meanwhile
         accept_frame     <= ~stale & (overlaps
@@ -321,6 +321,7 @@ module sequencer #(
             go         <= 1'b0;
             run_ready  <= 1'b0;
             job_ready  <= 1'b0;
+            flush      <= 1'b0;
             accept_frame  <= 1'b0;
             frame_drop    <= 1'b0;
             frame_consume <= 1'b0;

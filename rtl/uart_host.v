@@ -65,7 +65,8 @@ module uart_host #(
 
     reg [3:0]      state;
     reg [ADDR:0]   index;        // payload byte in turn
-    reg [1:0]      settle;       // settle[1]: `fetched` is the byte at `index`
+    reg [2:0]      settle;       // settle[1]: `fetched` is the byte at `index`; settle[2]: `count` holds it
+    reg [15:0]     count;        // register words in bytes, or output bytes, that are asked for
     reg [7:0]      status;
     reg [ADDR:0]   answer;       // payload bytes of the response
     reg [ADDR:0]   remaining;    // register words or output bytes still to fetch
@@ -79,7 +80,6 @@ module uart_host #(
     wire [7:0]     command, fetched;
     wire [ADDR:0]  length;
     wire [ADDR:0]  after = index + ONE;
-    wire [15:0]    count = command == READ ? {6'd0, fetched, 2'd0} : {fetched, first};
     wire           collect = state == COLLECT && s_axis_tvalid;
     wire           supply = state == SUPPLY && (!m_axis_tvalid || m_axis_tready) && settle[1];
 
@@ -132,7 +132,8 @@ module uart_host #(
     assign s_axis_tready = state == COLLECT;
 
     always @(posedge clk) begin
-        settle <= {settle[0], 1'b1};
+        settle <= {settle[1:0], 1'b1};
+        count <= command == READ ? {6'd0, fetched, 2'd0} : {fetched, first};
         timer <= (state != SUPPLY && state != COLLECT) || supply || collect ? {(TIMER+1){1'b0}} : timer + 1'b1;
         link_rst <= rst || state == RESTART;
         if (m_axil_awready) m_axil_awvalid <= 1'b0;
@@ -143,7 +144,7 @@ module uart_host #(
         case (state)
             IDLE: begin
                 index <= 0;
-                settle <= 2'b00;
+                settle <= 3'd0;
                 lane <= 2'd0;
                 answer <= 0;
                 if (start) begin
@@ -165,10 +166,10 @@ module uart_host #(
             FIRST: if (settle[1]) begin
                 first <= fetched;
                 index <= ONE;
-                settle <= 2'b00;
+                settle <= 3'd0;
                 state <= command == WRITE || command == BURST ? GATHER : SECOND;
             end
-            SECOND: if (settle[1]) begin
+            SECOND: if (settle[2]) begin
                 index <= 0;
                 remaining <= command == READ ? count[ADDR+2:2] : count[ADDR:0];
                 m_axil_arvalid <= command == READ && count != 16'd0 && count <= PAYLOAD[15:0];
@@ -177,7 +178,7 @@ module uart_host #(
             GATHER: if (settle[1]) begin
                 word <= {fetched, word[31:8]};
                 index <= after;
-                settle <= 2'b00;
+                settle <= 3'd0;
                 lane <= lane + 1'b1;
                 m_axil_awvalid <= lane == 2'd3;
                 m_axil_wvalid <= lane == 2'd3;
@@ -215,7 +216,7 @@ module uart_host #(
                     m_axis_tdata <= fetched;
                     m_axis_tlast <= command == INPUT_LAST && after == length;
                     index <= after;
-                    settle <= 2'b00;
+                    settle <= 3'd0;
                 end
                 status <= supply ? OK : TIMEOUT;
                 if (supply ? after == length : timer[TIMER]) state <= FINISH;
@@ -224,9 +225,10 @@ module uart_host #(
                 if (collect) begin
                     index <= after;
                     answer <= after;
+                    remaining <= remaining - ONE;
                 end
                 status <= !collect ? TIMEOUT : s_axis_tlast ? OK : MORE;
-                if (collect ? s_axis_tlast || after == remaining : timer[TIMER]) state <= FINISH;
+                if (collect ? s_axis_tlast || remaining == ONE : timer[TIMER]) state <= FINISH;
             end
             RESTART: begin
                 m_axis_tvalid <= 1'b0;

@@ -55,12 +55,15 @@ module window_gen #(
     wire two      = loops[`WIN_TWO_SLOTS];
     wire one_wide = ~(|loops[`WIN_WIDTH]);
     wire one_high = ~(|loops[`WIN_HEIGHT]);
+    wire row_short   = (loops[`WIN_ROW_SLOTS] == 8'd1);
+    wire pixel_short = (loops[`WIN_PIXEL_SLOTS] == 8'd1);
 
     reg        counting;
     reg        finishing;     // the slot after the last pixel's
     reg        started;       // a pixel lies behind
     reg        entering;      // first slot of a pixel
     reg [7:0]  slots_left;    // of the pixel, this one too
+    reg        pixel_ends;    // it is the pixel's last
     reg [7:0]  columns_left;  // of the pixel, this slot's too
     reg [15:0] x_left;
     reg [15:0] y_left;
@@ -73,7 +76,6 @@ module window_gen #(
     wire row_ends    = x_end;
     wire map_ends    = row_ends & y_end;
     wire job_ends    = map_ends & tiles_end;
-    wire pixel_ends  = (slots_left == 8'd1) & ~finishing;
     wire reads       = (columns_left != 8'd0) & ~finishing;
     wire last_column = (columns_left == 8'd1);
     wire second_1    = finishing | (two & entering & started);
@@ -126,6 +128,7 @@ module window_gen #(
                 if (pixel_ends) begin
                     started      <= 1'b1;
                     previous     <= ends;
+                    pixel_ends   <= (row_ends ? row_short : pixel_short) & ~(job_ends & two);
                     slots_left   <= row_ends ? loops[`WIN_ROW_SLOTS] : loops[`WIN_PIXEL_SLOTS];
                     columns_left <= row_ends ? loops[`WIN_ROW_COLUMNS] : loops[`WIN_PIXEL_COLUMNS];
                     x_left       <= row_ends ? loops[`WIN_WIDTH] : x_left - 16'd1;
@@ -144,6 +147,7 @@ module window_gen #(
                     end
                 end else begin
                     slots_left <= slots_left - 8'd1;
+                    pixel_ends <= (slots_left == 8'd2) & ~finishing;
                     if (reads) columns_left <= columns_left - 8'd1;
                 end
             end
@@ -184,6 +188,7 @@ module window_gen #(
             started      <= 1'b0;
             entering     <= 1'b1;
             slots_left   <= loops[`WIN_JOB_SLOTS];
+            pixel_ends   <= (loops[`WIN_JOB_SLOTS] == 8'd1);
             columns_left <= loops[`WIN_JOB_SLOTS];
             x_left       <= loops[`WIN_WIDTH];
             y_left       <= loops[`WIN_HEIGHT];

@@ -85,7 +85,7 @@ FAULTS = (
     Fault("rows of the output step like columns", "network", "address_gen",
           "x        <= x_restart ? $signed(loops[`DSC_X0]) : x + x_step;", "x        <= x + x_step;"),
     Fault("the gap between tiles is one cycle longer", "network", "address_gen",
-          "gap_left <= loops[`DSC_GAP];", "gap_left <= loops[`DSC_GAP] + 16'd1;"),
+          ": loops[`DSC_GAP];", ": loops[`DSC_GAP] + 16'd1;"),
     # two products a multiplier block
     Fault("both columns of a pair take the first one's weights", "packed", "mac_array",
           "w[8*(s*ROWS + ROWS + r) +: 8]", "w[8*(s*ROWS + r) +: 8]"),
