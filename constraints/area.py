@@ -77,7 +77,7 @@ BUDGETS: dict[str, tuple[Budget, ...]] = {
 def largest(board: Board) -> HwConfig:
     """The array with the most multipliers that the board's device holds, with the default memories."""
     device = devices.find_device(board.name)
-    for rows, cols in choice.sizes():
+    for rows, cols in choice.sizes(device):
         for array in choice.variants(rows, cols, choice.Wanted(), devices.FAMILIES[board.family].pairs):
             hardware = replace(array, layers=build.BLOCK_WORDS)
             if not choice.problems(choice.need(hardware, device), device):

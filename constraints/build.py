@@ -36,7 +36,7 @@ from constraints.flow import ROOT, Figure, Flow, Stages, Timing, relative
 from constraints.gowin_flow import Gowin
 from constraints.ice40_flow import Ice40
 from constraints.xilinx_flow import Xilinx
-from pyexport import choice, devices, report
+from pyexport import choice, report
 from pyexport.devices import memories as memories
 from pyexport.errors import IntactError
 from pyexport.export import Parser, add_arguments, write_files
@@ -53,7 +53,7 @@ PAYLOAD = "payload"  # the serial link's memory
 def export_options(options: argparse.Namespace, board: Board) -> list[str]:
     """The exporter's options from --array, --match, --export-args, and the board's where they say nothing.
 
-    The exporter is told the board where its device is known, so that it refuses what does not fit, or finds what does.
+    The exporter is told the board, so that it refuses what does not fit, or finds what does.
     """
     given = ["--array", options.array] if options.array else []
     given += ["--match", options.match] if options.match else []
@@ -64,17 +64,14 @@ def export_options(options: argparse.Namespace, board: Board) -> list[str]:
     parser = Parser(prog="build.py", usage="")
     add_arguments(parser)  # no others: where and what the exporter writes is decided here
     found = parser.parse_args(given)
-    known = any(board.name in device.boards for device in devices.DEVICES.values())
     if found.board not in (None, board.name):
         raise IntactError(f"--export-args: --board {found.board}, but the bitstream is for {board.name}")
-    if found.array == choice.AUTO and not known:
-        raise IntactError(f"--array {choice.AUTO}: {board.name} has no entry in pyexport/devices.py")
     if found.array and found.array != choice.AUTO:
         parse_array(found.array)
     if not found.config:
         given += [] if found.array else ["--array", board.array]
         given += [] if found.lanes is not None or board.lanes is None else ["--lanes", str(board.lanes)]
-    return [*given, "--board", board.name] if known and not found.board else given
+    return given if found.board else [*given, "--board", board.name]
 
 
 def export(stages: Stages, model: Path, more: list[str], folder: Path, block: int) -> HwConfig:

@@ -11,17 +11,15 @@ from typing import Any
 from constraints.boards import Board
 from constraints.ecp5_flow import timing
 from constraints.flow import ROOT, Figure, Flow, Memory, Stages, Timing, relative, synthesis_script, tool
+from pyexport.devices import FAMILIES, block_rams, is_large
 from pyexport.errors import IntactError
 from pyexport.hwconfig import HwConfig
 
 BLOCK_RAM = "SB_RAM40_4K"
-BLOCK_SHAPES = ((256, 16), (512, 8), (1024, 4), (2048, 2))  # words, bits of a word
+FAMILY = FAMILIES["ice40"]
 LARGE_RAM = "SB_SPRAM256KA"
-LARGE_SHAPE = (16384, 16)
-LARGE_FROM = 32768  # bits; SPRAM_BITS in constraints/ice40/ram.v
-LARGE_MEMORIES = {"weight_memory": LARGE_FROM, "payload": 0}  # those with EXCLUSIVE in rtl/; from how many bits on
+LARGE_WIDTH = 16
 MULTIPLIER = "SB_MAC16"
-OWN_BLOCKS = {"delay_offset": 2, "act_steps": 1, "wgt_steps": 1}  # what constraints/ice40/ puts into block RAM besides
 RESOURCES = (
     ("logic cells", "ICESTORM_LC"),
     (MULTIPLIER, "ICESTORM_DSP"),
@@ -50,9 +48,7 @@ class Ice40(Flow):
         return hardware.multiplier_blocks + 4 * hardware.lanes
 
     def block_rams(self, memory: Memory) -> int:
-        if in_large_ram(memory):
-            return 0
-        return min(-(-memory.depth // depth) * -(-memory.width // width) for depth, width in BLOCK_SHAPES)
+        return block_rams(memory, FAMILY)
 
     def synthesise(
         self, stages: Stages, board: Board, sources: Sequence[Path], parameters: Mapping[str, int | str]
@@ -65,19 +61,18 @@ class Ice40(Flow):
         return netlist
 
     def check_netlist(self, netlist: Path, memories: Sequence[Memory], multipliers: int) -> None:
-        """Weights beyond LARGE_FROM bits lie in SPRAM, all other memories in block RAM. Raises IntactError if not."""
+        """Memories that FAMILY.large names lie in SPRAM, all other memories in block RAM. Raises IntactError if not."""
         cells: dict[str, Any] = json.loads(netlist.read_text())["modules"]["top"]["cells"]
         kinds = Counter(cell["type"] for cell in cells.values())
         found: dict[str, Counter[str]] = {BLOCK_RAM: Counter(), LARGE_RAM: Counter()}
-        names = [memory.instance for memory in memories] + list(OWN_BLOCKS)
+        names = [memory.instance for memory in (*memories, *FAMILY.own)]
         for name, cell in cells.items():
             if cell["type"] in found:
                 found[cell["type"]].update(part for part in names if part in name.split("."))
         for memory in memories:
-            kind = LARGE_RAM if in_large_ram(memory) else BLOCK_RAM
-            needed = -(-memory.bits // (BLOCK_SHAPES[0][0] * BLOCK_SHAPES[0][1]))
-            if kind == LARGE_RAM:
-                needed = -(-memory.width // LARGE_SHAPE[1])
+            kind = LARGE_RAM if is_large(memory, FAMILY) else BLOCK_RAM
+            depth, width = FAMILY.shapes[0]
+            needed = -(-memory.width // LARGE_WIDTH) if kind == LARGE_RAM else -(-memory.bits // (depth * width))
             if found[kind][memory.instance] < needed:
                 raise IntactError(
                     f"synthesis: {memory.instance}, {memory.depth} words of {memory.width} bits, needs at least "
@@ -106,7 +101,7 @@ class Ice40(Flow):
 
     def remark(self, memories: Sequence[Memory]) -> str:
         """Weights in SPRAM are not part of the bitstream."""
-        if not any(memory.instance == "weight_memory" and in_large_ram(memory) for memory in memories):
+        if not any(memory.instance == "weight_memory" and is_large(memory, FAMILY) for memory in memories):
             return ""
         return "the weights lie in SPRAM, which a bitstream cannot fill: host/intact_host.py --load after each power-up"
 
@@ -116,12 +111,6 @@ class Ice40(Flow):
         if not bitstream.is_file():
             raise IntactError(f"bitstream: icepack wrote no {bitstream.relative_to(ROOT)}")
         return bitstream
-
-
-def in_large_ram(memory: Memory) -> bool:
-    """Whether constraints/ice40/ram.v puts the memory into SPRAM, which powers up with anything."""
-    least = LARGE_MEMORIES.get(memory.instance)
-    return least is not None and memory.bits > least and memory.depth <= LARGE_SHAPE[0]
 
 
 def ice40_pll(clock_in: float, wanted: float) -> tuple[float, int, int]:

@@ -84,6 +84,9 @@ wire [LEVELS-1:0]    f_adv_s   = f_word_3 ? f_adv_1 : f_adv_0;
 wire [16*LEVELS-1:0] f_left_c  = f_word_3 && f_word_2 ? f_left_2 : f_word_3 || f_word_2 ? f_left_1 : f_left;  // in stage 1
 wire [LEVELS-1:0]    f_first_c = f_word_3 && f_word_2 ? f_first_2 : f_word_3 || f_word_2 ? f_first_1 : f_first_0;
 wire [LEVELS-1:0]    f_last_c  = f_word_3 && f_word_2 ? f_last_2 : f_word_3 || f_word_2 ? f_last_1 : f_last_0;
+reg [LEVELS-1:0] f_one_left;
+integer f_k;
+always @* for (f_k = 0; f_k < LEVELS; f_k = f_k + 1) f_one_left[f_k] = counts[16*f_k +: 16] == 16'd1;
 always @* if (f_past) begin
     `F_GROUND (moves == (go || !valid_3) && issue == (go && real_3));
     `F_GROUND ((valid_2 || !real_2) && (valid_3 || !real_3) && (counting || (!turning && !in_gap)));
@@ -97,7 +100,8 @@ always @* if (f_busy) begin
     if (f_word_2) `F_GROUND (flags_2 == f_flags(f_first_s, f_last_s) && advance_2 == f_adv_s);
     `F_GROUND (counting == !(f_word_2 ? &f_last_s : f_word_3 && &f_last_0));
     if (counting) begin
-        `F_GROUND (counts == f_left_c && at_end == f_last_c);
+        `F_GROUND (counts == f_left_c && at_end == f_last_c && lower_end == all_inside(at_end) && is_single == single);
+        `F_GROUND (one_left == f_one_left);
         `F_GROUND (starts == (&f_first_c[2:0] && (f_first_c[3] || !f_passes)));
         `F_GROUND (!shifts || starts_pass == (&f_first_c[2:0] && !f_first_c[3]));
     end

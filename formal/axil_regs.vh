@@ -51,12 +51,15 @@ always @(posedge clk)
     if (f_ran && $past(aw_full && w_full && !s_axil_bvalid)) assert (s_axil_bvalid);
 always @* if (f_past) assert (f_read_wait <= 3'd3 && f_read_wait + {1'b0, settle} <= 3'd3);
 
+// ---- nothing is loaded from two cycles after a run began on ----
+always @(posedge clk) if (f_ran && $past(running)) assert (busy);
+
 // ---- what is answered with SLVERR, or not answered, has no effect ----
 always @(posedge clk) if (f_ran) begin
     if (start || stop || clear || load_valid) assert ($past(f_accept) && s_axil_bvalid && s_axil_bresp == OKAY);
     if (!$past(f_accept)) assert (
         $stable(auto_start) && $stable(layer_index) && $stable(target) && $stable(word) && $stable(slice) && $stable(irq_enable));
-    if (load_valid) assert (!$past(running) && load_addr < $past(depth));
+    if (load_valid) assert (!$past(busy) && load_addr < $past(depth));
 end
 
 reg f_stalled = 1'b0;

@@ -14,6 +14,8 @@ from pyexport.hwconfig import HwConfig
 
 AUTO = "auto"
 SIZES = (4, 8, 16, 32)  # rows and columns that are tried
+SMALL_SIZES = (1, 2, 4)  # where a device has few multipliers
+FEW = 20
 FEWER_LANES = (1, 2, 4)  # requantise lanes that are tried: as many as there can be, divided by these
 # from an array to it with memories that hold the network, it with the words used as depths, and an inference's cycles
 Measure = Callable[[HwConfig], tuple[HwConfig, HwConfig, int]]
@@ -81,7 +83,9 @@ class Choice:
 def need(hardware: HwConfig, device: Device) -> Need:
     """What `hardware` takes of `device`."""
     family = FAMILIES[device.family]
-    blocks = tuple((memory, devices.block_rams(memory, family)) for memory in devices.memories(hardware))
+    blocks = tuple(
+        (memory, devices.block_rams(memory, family)) for memory in (*devices.memories(hardware), *family.own)
+    )
     return Need(blocks, devices.multipliers(hardware, family), devices.luts(hardware, family))
 
 
@@ -107,7 +111,7 @@ def snug(hardware: HwConfig, used: HwConfig, device: Device) -> HwConfig:
     family = FAMILIES[device.family]
 
     def blocks(config: HwConfig) -> int:
-        return sum(devices.block_rams(memory, family) for memory in devices.memories(config))
+        return sum(devices.block_rams(memory, family) for memory in (*devices.memories(config), *family.own))
 
     tight = {}
     for name in ("act_depth", "wgt_depth", "prm_depth", "prg_depth"):
@@ -124,10 +128,11 @@ def snug(hardware: HwConfig, used: HwConfig, device: Device) -> HwConfig:
     return cut
 
 
-def sizes() -> list[tuple[int, int]]:
+def sizes(device: Device) -> list[tuple[int, int]]:
     """Rows and columns of the arrays to try, most multipliers first, square ones before long ones."""
+    tried = SMALL_SIZES if device.multipliers < FEW else SIZES
     return sorted(
-        [(rows, cols) for rows in SIZES for cols in SIZES],
+        [(rows, cols) for rows in tried for cols in tried if rows * cols > 1],
         key=lambda size: (-size[0] * size[1], abs(size[0] - size[1]), -size[0]),
     )
 
@@ -162,7 +167,7 @@ def try_all(device: Device, wanted: Wanted, measure: Measure) -> list[Trial]:
     """One trial of each size: its first variant that fits, else the one that comes nearest."""
     pairs = FAMILIES[device.family].pairs
     trials = []
-    for rows, cols in sizes():
+    for rows, cols in sizes(device):
         tried: list[Trial] = []
         for array in variants(rows, cols, wanted, pairs):
             tried.append(trial(array, device, measure))

@@ -6,7 +6,8 @@ flow instantiates them, LUTs by a model fitted to synthesised arrays.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from pyexport.errors import IntactError
 from pyexport.hwconfig import PROGRAM_BITS, HwConfig
@@ -69,6 +70,8 @@ class Family:
     product, requantise: multiplier blocks of an int8 product and of a requantise lane.
     pairs: whether a block computes two products where the array is packed.
     luts: None where no array of this family has been measured.
+    large: memories that lie outside block RAM where they have more bits than these and at most `large_depth` words.
+    own: what the family's own Verilog keeps in block RAM besides the memories.
     """
 
     shapes: tuple[tuple[int, int], ...]
@@ -77,6 +80,9 @@ class Family:
     requantise: int
     pairs: bool
     luts: LutModel | None
+    large: Mapping[str, int] = field(default_factory=dict)
+    large_depth: int = 0
+    own: tuple[Memory, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -112,9 +118,22 @@ FAMILIES = {
     "ecp5": Family(_BLOCKS_18K, 9, product=1, requantise=4, pairs=True, luts=_ECP5_LUTS),
     # in multipliers of 9 x 9 bits, two to one of 18 x 18
     "gowin": Family(_BLOCKS_18K, 9, product=1, requantise=8, pairs=False, luts=None),
+    # constraints/ice40/: memories whose reads and writes never meet lie in SPRAM
+    "ice40": Family(
+        ((256, 16), (512, 8), (1024, 4), (2048, 2)),
+        1,
+        product=1,
+        requantise=4,
+        pairs=True,
+        luts=None,
+        large={"weight_memory": 32_768, "payload": 0},
+        large_depth=16_384,
+        own=(Memory("delay_offset", 16, 32), Memory("act_steps", 8, 14), Memory("wgt_steps", 8, 14)),
+    ),
+    "xilinx": Family(_BLOCKS_18K, 9, product=1, requantise=4, pairs=True, luts=None),
 }
 
-# Lattice FPGA-DS-02012; Gowin DS117 and DS226
+# Lattice FPGA-DS-02012 and FPGA-DS-02008; Gowin DS117 and DS226; Xilinx DS180 and DS190
 DEVICES = {
     device.name: device
     for device in (
@@ -123,6 +142,10 @@ DEVICES = {
         Device("LFE5U-85F", "ecp5", luts=83_640, multipliers=156, block_rams=208, boards=("ulx3s",)),
         Device("GW1NR-LV9", "gowin", luts=8_640, multipliers=40, block_rams=26, boards=("tangnano9k",)),
         Device("GW2AR-LV18", "gowin", luts=20_736, multipliers=96, block_rams=46, boards=("tangnano20k",)),
+        Device("iCE40UP5K", "ice40", luts=5_280, multipliers=8, block_rams=30, boards=("icebreaker",)),
+        Device("XC7A35T", "xilinx", luts=20_800, multipliers=90, block_rams=100, boards=("arty_a7_35t",)),
+        Device("XC7A100T", "xilinx", luts=63_400, multipliers=240, block_rams=270, boards=("arty_a7_100t",)),
+        Device("XC7Z020", "xilinx", luts=53_200, multipliers=220, block_rams=280, boards=("pynq_z2",)),
     )
 }
 
@@ -174,9 +197,15 @@ def shaped(memory: Memory, family: Family) -> tuple[int, int]:
     return min(choices)
 
 
+def is_large(memory: Memory, family: Family) -> bool:
+    """Whether a memory lies outside block RAM."""
+    least = family.large.get(memory.instance)
+    return least is not None and memory.bits > least and memory.depth <= family.large_depth
+
+
 def block_rams(memory: Memory, family: Family) -> int:
     """Block RAMs that a memory takes."""
-    return shaped(memory, family)[0]
+    return 0 if is_large(memory, family) else shaped(memory, family)[0]
 
 
 def multipliers(hardware: HwConfig, family: Family) -> int:

@@ -54,9 +54,12 @@ module address_gen #(
     // ---- stage 1: counters ----
     reg  [16*LEVELS-1:0] counts;
     reg  [LEVELS-1:0]    at_end;
+    wire [LEVELS-1:0]    at_end_next;
     wire [LEVELS-1:0]    single;
     wire [16*LEVELS-1:0] reloads;
-    wire [LEVELS-1:0]    lower_end;
+    reg  [LEVELS-1:0]    lower_end;  // all loops inside this one are at their end: it takes its next turn
+    reg  [LEVELS-1:0]    one_left;   // of counts
+    reg  [LEVELS-1:0]    is_single;  // `single` a cycle ago
     reg                  counting;
     reg                  turning;  // ... and not in a gap
     reg                  starts;
@@ -70,16 +73,22 @@ module address_gen #(
         for (g = 0; g < LEVELS; g = g + 1) begin : gen_level
             assign reloads[16*g +: 16] = loops[64*(g+1) +: 16];
             assign single[g]           = (reloads[16*g +: 16] == 16'd0);
-            assign lower_end[g]        = &(at_end | ({LEVELS{1'b1}} << g));
+            assign at_end_next[g]      = ~lower_end[g] ? at_end[g] : at_end[g] ? is_single[g] : one_left[g];
         end
     endgenerate
 
+    // which loops take a turn where these are at their end
+    function [LEVELS-1:0] all_inside(input [LEVELS-1:0] ends);
+        integer j;
+        for (j = 0; j < LEVELS; j = j + 1) all_inside[j] = &(ends | ({LEVELS{1'b1}} << j));
+    endfunction
+
     wire subtracts  = loops[`DSC_PASS_SUBTRACTS];
     wire shifts     = loops[`DSC_PASS_SHIFTS];
-    wire tile_ends  = &at_end[2:0] & (at_end[3] | ~(subtracts | shifts));
-    wire pixel_ends = &at_end[4:0];
-    wire row_ends   = &at_end[5:0];
-    wire job_ends   = &at_end;
+    wire tile_ends  = lower_end[3] & (at_end[3] | ~(subtracts | shifts));
+    wire pixel_ends = lower_end[5];
+    wire row_ends   = lower_end[6];
+    wire job_ends   = lower_end[6] & at_end[6];
 
     // ---- stage 2: which loop advances (one hot) and what the word is ----
     reg              valid_2;
@@ -143,9 +152,11 @@ module address_gen #(
                 for (k = 0; k < LEVELS; k = k + 1) begin
                     if (lower_end[k]) begin
                         counts[16*k +: 16] <= at_end[k] ? reloads[16*k +: 16] : counts[16*k +: 16] - 16'd1;
-                        at_end[k]          <= at_end[k] ? single[k] : (counts[16*k +: 16] == 16'd1);
+                        one_left[k]        <= (at_end[k] ? reloads[16*k +: 16] : counts[16*k +: 16] - 16'd1) == 16'd1;
                     end
                 end
+                at_end      <= at_end_next;
+                lower_end   <= all_inside(at_end_next);
                 starts      <= tile_ends;
                 starts_pass <= lower_end[3] & ~at_end[3];
                 in_gap      <= tile_ends & ~job_ends & has_gap;
@@ -176,12 +187,15 @@ module address_gen #(
             x        <= x_restart ? $signed(loops[`DSC_X0]) : x + x_step;
             y        <= y + y_step;
         end
+        is_single <= single;
         // a negative coordinate is a large unsigned one
         outside <= (x_unsigned >= map_w) | (y_unsigned >= map_h);
 
         if (load) begin
             counts   <= reloads;
             at_end   <= single;
+            lower_end <= all_inside(single);
+            for (k = 0; k < LEVELS; k = k + 1) one_left[k] <= (reloads[16*k +: 16] == 16'd1);
             counting <= 1'b1;
             turning  <= 1'b1;
             starts   <= 1'b1;

@@ -7,6 +7,7 @@
 //          LOAD_ADDR with an unknown memory or bits [27:24] set; LOAD_DATA while `running` or past the memory's depth
 // CTRL reads its two levels, LOAD_ADDR where the next LOAD_DATA goes; LOAD_DATA reads zero.
 // LOAD_DATA fills a word slice by slice, lowest first; after the last one the word address advances. LOAD_ADDR sets slice 0.
+// LOAD_DATA looks at `running` a cycle late, and at `start`.
 // Requirement: `running` is high from the cycle after `start` on, so that no LOAD_DATA slips in behind a start.
 // Latency: a write acts, and answers, 2 cycles after the later of AW and W; a read answers 2 cycles after AR, a read that
 // follows a write of LAYER_INDEX up to 3 cycles later (`layer_cycles` settles). Throughput: one write and one read
@@ -123,6 +124,7 @@ module axil_regs #(
     // a cycle after `word`, `slice` and `target`; the next write comes two after them at the earliest
     reg        word_fits;
     reg        word_ends;  // the slice is the word's last
+    reg        busy;       // `running` of the cycle before, or a start whose run comes
     reg [31:0] depth;
     reg [11:0] last_slice;
 
@@ -152,7 +154,7 @@ module axil_regs #(
     wire write_ctrl   = write && to_ctrl && w_whole;
     wire write_layer  = write && to_layer && w_is_layer;
     wire write_target = write && to_target && w_is_target;
-    wire write_data   = write && to_data && w_whole && !running && word_fits;
+    wire write_data   = write && to_data && w_whole && !busy && word_fits;
 
     // ------------------------------------------------------------ read
 
@@ -222,6 +224,7 @@ module axil_regs #(
         if (settle != 2'd0) settle <= settle - 2'd1;
         word_fits <= {7'd0, word} < depth;
         word_ends <= slice == last_slice;
+        busy <= running || start;
 
         if (read) begin
             ar_full <= 1'b0;
@@ -276,6 +279,7 @@ module axil_regs #(
             irq_enable <= 1'b0;
             irq <= 1'b0;
             load_valid <= 1'b0;
+            busy <= 1'b0;
             layer_index <= 12'd0;
             settle <= 2'd3;
             target <= `LOAD_PROGRAM;

@@ -65,8 +65,9 @@ module uart_host #(
 
     reg [3:0]      state;
     reg [ADDR:0]   index;        // payload byte in turn
-    reg [2:0]      settle;       // settle[1]: `fetched` is the byte at `index`; settle[2]: `count` holds it
+    reg [3:0]      settle;       // settle[1]: `fetched` is the byte at `index`; [2]: `count` holds it; [3]: `refused` too
     reg [15:0]     count;        // register words in bytes, or output bytes, that are asked for
+    reg            refused;      // so many fit no response
     reg [7:0]      status;
     reg [ADDR:0]   answer;       // payload bytes of the response
     reg [ADDR:0]   remaining;    // register words or output bytes still to fetch
@@ -132,7 +133,8 @@ module uart_host #(
     assign s_axis_tready = state == COLLECT;
 
     always @(posedge clk) begin
-        settle <= {settle[1:0], 1'b1};
+        settle <= {settle[2:0], 1'b1};
+        refused <= count == 16'd0 || count > PAYLOAD[15:0];
         count <= command == READ ? {6'd0, fetched, 2'd0} : {fetched, first};
         timer <= (state != SUPPLY && state != COLLECT) || supply || collect ? {(TIMER+1){1'b0}} : timer + 1'b1;
         link_rst <= rst || state == RESTART;
@@ -144,7 +146,7 @@ module uart_host #(
         case (state)
             IDLE: begin
                 index <= 0;
-                settle <= 3'd0;
+                settle <= 4'd0;
                 lane <= 2'd0;
                 answer <= 0;
                 if (start) begin
@@ -166,19 +168,19 @@ module uart_host #(
             FIRST: if (settle[1]) begin
                 first <= fetched;
                 index <= ONE;
-                settle <= 3'd0;
+                settle <= 4'd0;
                 state <= command == WRITE || command == BURST ? GATHER : SECOND;
             end
-            SECOND: if (settle[2]) begin
+            SECOND: if (settle[3]) begin
                 index <= 0;
                 remaining <= command == READ ? count[ADDR+2:2] : count[ADDR:0];
-                m_axil_arvalid <= command == READ && count != 16'd0 && count <= PAYLOAD[15:0];
-                state <= count == 16'd0 || count > PAYLOAD[15:0] ? FINISH : command == READ ? BUS_READ : COLLECT;
+                m_axil_arvalid <= command == READ && !refused;
+                state <= refused ? FINISH : command == READ ? BUS_READ : COLLECT;
             end
             GATHER: if (settle[1]) begin
                 word <= {fetched, word[31:8]};
                 index <= after;
-                settle <= 3'd0;
+                settle <= 4'd0;
                 lane <= lane + 1'b1;
                 m_axil_awvalid <= lane == 2'd3;
                 m_axil_wvalid <= lane == 2'd3;
@@ -216,7 +218,7 @@ module uart_host #(
                     m_axis_tdata <= fetched;
                     m_axis_tlast <= command == INPUT_LAST && after == length;
                     index <= after;
-                    settle <= 3'd0;
+                    settle <= 4'd0;
                 end
                 status <= supply ? OK : TIMEOUT;
                 if (supply ? after == length : timer[TIMER]) state <= FINISH;

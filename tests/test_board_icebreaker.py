@@ -14,9 +14,10 @@ import pytest
 from constraints import build
 from constraints.boards import BOARDS
 from constraints.flow import Memory
-from constraints.ice40_flow import Ice40, ice40_pll, in_large_ram
+from constraints.ice40_flow import FAMILY, Ice40, ice40_pll
 from pyexport import export, golden
 from pyexport.arith import check, requantise
+from pyexport.devices import is_large
 from pyexport.errors import IntactError
 from pyexport.qlayers import Network
 from pyexport.quantise import input_codes
@@ -179,7 +180,7 @@ def test_network_through_the_pins(name: str) -> None:
     expected = golden.run(network, chip)[target.name]
     if name == "digits":  # the codes that the source framework gave
         assert np.array_equal(expected.reshape(len(inputs), -1) - target.shift, test_set["codes"][:2])
-    large = {memory.instance for memory in build.memories(hardware) if in_large_ram(memory)}
+    large = {memory.instance for memory in build.memories(hardware) if is_large(memory, FAMILY)}
     assert ("weight_memory" in large) == (name == "digits")
     placements, rows = exported.lowered.plan.placements, hardware.rows
     job = {

@@ -24,7 +24,7 @@ from rich.console import Console
 from constraints import ice40_flow
 from constraints.ecp5_registers import BLOCK_RAM, use_output_registers
 from constraints.flow import Memory, Stages, relative, tool
-from pyexport import golden, images, lower, quantise, readers
+from pyexport import devices, golden, images, lower, quantise, readers
 from pyexport.errors import IntactError
 from pyexport.hwconfig import HwConfig, for_array
 from pyexport.isa import LOAD_TARGETS
@@ -172,7 +172,7 @@ def inputs_of(network: Network, inputs: npt.NDArray[np.generic] | None, count: i
 def loads(family: str, config: HwConfig, contents: Mapping[str, str]) -> dict[int, list[int]]:
     """What lies in memories that the family powers up with anything: 32-bit slices in order, by load target."""
     weights = Memory("weight_memory", config.wgt_depth, config.wgt_bits)
-    if family != "ice40" or not ice40_flow.in_large_ram(weights):
+    if family != "ice40" or not devices.is_large(weights, ice40_flow.FAMILY):
         return {}
     words = [int(line, 16) for line in contents["weights.mem"].split()]
     slices = [word >> at & 0xFFFFFFFF for word in words for at in range(0, config.wgt_bits, 32)]
