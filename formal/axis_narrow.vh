@@ -39,5 +39,5 @@ reg f_stalled = 1'b0;
 always @(posedge clk) begin
     f_stalled <= !rst && (f_stalled || (m_axis_tvalid && !m_axis_tready && s_axis_tvalid));
     cover (f_ran && f_stalled && f_give && m_axis_tlast && f_out == 8'd1);
-    cover (f_ran && f_take && f_give);
+    cover (f_ran && f_take && f_out == 8'd2);
 end

@@ -27,8 +27,9 @@ module accumulator #(
     wire [31:0] base    = replaces ? 32'd0 : scale_up ? {result[23:0], 8'd0} : result;
     wire [32:0] total   = {base, 1'b1} + {sum ^ {32{minus}}, minus};
     // what is compared replaced the accumulator, so it has as few bits as `sum`
-    wire        keep    = compares & ($signed(result[WIDTH-1:0]) > $signed(sum[WIDTH-1:0]));
-    wire        _unused = &{1'b0, total[0]};
+    wire [WIDTH:0] above = {sum[WIDTH-1], sum[WIDTH-1:0]} - {result[WIDTH-1], result[WIDTH-1:0]};
+    wire        keep    = compares & above[WIDTH];
+    wire        _unused = &{1'b0, total[0], above};
 
     always @(posedge clk) if (valid & ~keep) result <= total[32:1];
 

@@ -2,8 +2,8 @@
 // Cuts words of ROWS bytes of an AXI4-Stream into single bytes, for a host with a byte-wide link.
 //
 // Layout: [7:0] goes first. TLAST comes with the last byte of a word that had TLAST.
-// Latency: a word's first byte is shown in the cycle after the word was taken. Throughput: one byte per cycle.
-// s_axis_tready follows m_axis_tready within the cycle while a word's last byte is shown.
+// Latency: a word's first byte is shown in the cycle after the word was taken. Throughput: a word in ROWS + 1
+// cycles, one of them without a byte.
 
 `resetall
 `default_nettype none
@@ -33,7 +33,7 @@ module axis_narrow #(
     reg              ends;   // the word had TLAST
     reg [ROWS-1:0]   place;  // one bit: which byte is shown
 
-    assign s_axis_tready = !m_axis_tvalid || (m_axis_tready && place[ROWS-1]);
+    assign s_axis_tready = !m_axis_tvalid;
     assign m_axis_tdata = word[7:0];
     assign m_axis_tlast = ends && place[ROWS-1];
 

@@ -120,7 +120,7 @@ module requant_lane (
     end
 
     // Stage 12, Eq. 7: near a tie an odd code goes to its even neighbour.
-    wire below = near_zero_11 & ((fraction_11 < window) | ((fraction_11 == window) & ~ragged_11));
+    wire below = near_zero_11 & ({fraction_11, ragged_11} <= {window, 1'b0});
     wire above = near_one_11 & (to_one <= {1'b0, window});
     reg  signed [9:0] whole_12;
     reg  signed [1:0] nudge_12;
