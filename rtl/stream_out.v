@@ -80,19 +80,17 @@ module stream_out #(
             asking <= to_read != 24'd1;
         end
 
-        if (m_axis_tready) m_axis_tvalid <= 1'b0;
+        // what is not valid may change; nothing is in the FIFO while a beat of zeros is due
+        if (can_show) begin
+            m_axis_tvalid <= pop || closing;
+            m_axis_tdata <= closing ? {8*ROWS{1'b0}} : fifo[fifo_read[1:0]];
+            m_axis_tlast <= closing || to_show == 24'd1;
+            closing <= 1'b0;
+        end
         if (pop) begin
-            m_axis_tvalid <= 1'b1;
-            m_axis_tdata <= fifo[fifo_read[1:0]];
-            m_axis_tlast <= to_show == 24'd1;
             to_show <= to_show - 24'd1;
             begun <= to_show != 24'd1;
             sending <= to_show != 24'd1;
-        end else if (closing && can_show) begin
-            m_axis_tvalid <= 1'b1;
-            m_axis_tdata <= {8*ROWS{1'b0}};
-            m_axis_tlast <= 1'b1;
-            closing <= 1'b0;
         end
 
         if (start && words != 24'd0) begin

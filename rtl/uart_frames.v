@@ -59,7 +59,7 @@ module uart_frames #(
     reg [TIMER:0]  timer;
     reg [7:0]      next_tx;
     reg            sent;         // tx_data is new and belongs in the CRC, which is due a byte later at the earliest
-    wire           last = {{(16-ADDR){1'b0}}, position} + 16'd1 == size;
+    reg            last;         // a cycle after `position` and `size`; bytes are further apart
     wire [15:0]    announced = {rx_data, size[7:0]};
     wire           executes = state == EXECUTE;
     wire           receives = state == HEADER || state == BODY || state == CHECK;
@@ -91,6 +91,7 @@ module uart_frames #(
 
     always @(posedge clk) begin
         settle <= {settle[0], 1'b1};
+        last <= {{(16-ADDR){1'b0}}, position} + 16'd1 == size;
         timer <= !receives || rx_valid ? {(TIMER+1){1'b0}} : timer + 1'b1;
         if (tx_ready) tx_valid <= 1'b0;
         if (sent || (rx_valid && receives)) crc <= crc_next(crc, sent ? tx_data : rx_data);
