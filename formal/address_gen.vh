@@ -1,5 +1,5 @@
 // rtl/address_gen.v against the loop nest written down plainly, advanced by `issue` alone.
-// Assumed: the descriptor holds still from `load` until the job's last word is issued, or nothing is let go until the next load.
+// Assumed: the descriptor stands for a cycle before `load` and holds still until the job's last word is issued, or nothing is let go until the next load.
 // In two parts, for the solver's sake: with F_ORDER the order of the words and what they are; without, where that has been shown,
 // the addresses and the taps' coordinates.
 `include "start.vh"
@@ -23,6 +23,9 @@ always @(posedge clk) begin
     f_job     <= !rst && (load || (f_job && !(issue && job_last)));
 end
 always @* assume (!go || !f_job || f_busy);
+reg [64*`INTACT_LOOP_WORDS-1:0] f_loops_before;
+always @(posedge clk) f_loops_before <= loops;
+always @* assume (!load || (f_past && loops == f_loops_before));
 
 // ---- the nest: turns left, innermost loop first; what it is one and two words on ----
 reg  [16*LEVELS-1:0] f_left;
@@ -41,6 +44,8 @@ generate
         wire [15:0] left_2 = f_left_2[16*f_g +: 16];
         wire        all_0  = &(f_last_0 | ({LEVELS{1'b1}} << f_g));
         wire        all_1  = &(f_last_1 | ({LEVELS{1'b1}} << f_g));
+        wire [15:0] turns_before = f_loops_before[64*(f_g+1) +: 16];
+        always @* if (f_past) `F_GROUND (is_single[f_g] == (turns_before == 16'd0) && is_double[f_g] == (turns_before == 16'd1));
         assign f_last_0[f_g]  = left_0 == 16'd0;
         assign f_last_1[f_g]  = left_1 == 16'd0;
         assign f_last_2[f_g]  = left_2 == 16'd0;
@@ -100,7 +105,7 @@ always @* if (f_busy) begin
     if (f_word_2) `F_GROUND (flags_2 == f_flags(f_first_s, f_last_s) && advance_2 == f_adv_s);
     `F_GROUND (counting == !(f_word_2 ? &f_last_s : f_word_3 && &f_last_0));
     if (counting) begin
-        `F_GROUND (counts == f_left_c && at_end == f_last_c && lower_end == all_inside(at_end) && is_single == single);
+        `F_GROUND (counts == f_left_c && at_end == f_last_c && lower_end == all_inside(at_end) && loops == f_loops_before);
         `F_GROUND (one_left == f_one_left);
         `F_GROUND (starts == (&f_first_c[2:0] && (f_first_c[3] || !f_passes)));
         `F_GROUND (!shifts || starts_pass == (&f_first_c[2:0] && !f_first_c[3]));

@@ -34,9 +34,11 @@ always @(posedge clk) begin
 end
 
 always @* if (f_past) begin
-    assert (f_waiting == {7'd0, write_valid});
+    assert (f_waiting == {7'd0, write_valid} + {7'd0, waiting});
+    assert (!waiting || write_valid);
     if (write_valid && f_written == f_number) assert (write_data == f_data && write_addr == f_addr);
-    assert (!take || dropping || !write_valid || write_ready);
+    if (waiting && f_written + 8'd1 == f_number) assert (waiting_data == f_data && waiting_addr == f_addr);
+    assert (!take || dropping || !waiting);
 end
 
 // ---- a word that waits holds ----
@@ -71,7 +73,7 @@ end
 reg f_stalled = 1'b0;
 reg f_dropped = 1'b0;
 always @(posedge clk) begin
-    f_stalled <= !rst && (f_stalled || (write_valid && !write_ready && s_axis_tvalid));
+    f_stalled <= !rst && (f_stalled || (waiting && s_axis_tvalid));
     f_dropped <= !rst && (f_dropped || dropping);
     cover (f_ran && frame_loaded && f_stalled && words == 24'd3);
     cover (f_ran && frame_loaded && f_dropped && !dropping);

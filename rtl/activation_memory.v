@@ -53,18 +53,23 @@ module activation_memory #(
         end else begin : gen_banks
             localparam BANK_DEPTH = (DEPTH + 3) / 4;
             wire [4*8*ROWS-1:0]  bank_data;
-            wire [5:0]           number;   // bank of each port, when its word is there
             genvar k;
             genvar b;
 
             for (k = 0; k < 3; k = k + 1) begin : gen_port
-                delay #(.WIDTH(2), .CYCLES(2)) delay_number (
+                // the port's bank, one hot, when its word is there: gates of a bank's word cost as much as a choice by number,
+                // and each of them reaches half as far
+                wire [3:0] from;
+                delay #(.WIDTH(4), .CYCLES(2)) delay_from (
                     .clk (clk),
                     .rst (1'b0),
-                    .in  ((k == 0) ? first_addr[1:0] : addr[ADDR*k +: 2]),
-                    .out (number[2*k +: 2])
+                    .in  (4'd1 << ((k == 0) ? first_addr[1:0] : addr[ADDR*k +: 2])),
+                    .out (from)
                 );
-                assign read_data[8*ROWS*k +: 8*ROWS] = bank_data[8*ROWS*number[2*k +: 2] +: 8*ROWS];
+                assign read_data[8*ROWS*k +: 8*ROWS] = (bank_data[0 +: 8*ROWS] & {8*ROWS{from[0]}})
+                                                     | (bank_data[8*ROWS +: 8*ROWS] & {8*ROWS{from[1]}})
+                                                     | (bank_data[8*ROWS*2 +: 8*ROWS] & {8*ROWS{from[2]}})
+                                                     | (bank_data[8*ROWS*3 +: 8*ROWS] & {8*ROWS{from[3]}});
             end
 
             for (b = 0; b < 4; b = b + 1) begin : gen_bank

@@ -19,7 +19,8 @@ module address_gen #(
 ) (
     input  wire                clk,
     input  wire                rst,
-    // the descriptor's first INTACT_LOOP_WORDS words; they hold still until the job has issued
+    // the descriptor's first INTACT_LOOP_WORDS words; they hold still until the job has issued, and the loops' words have stood
+    // for a cycle before `load`
     input  wire [64*`INTACT_LOOP_WORDS-1:0] loops,
     // the words one by one, as they come: for a family that keeps them elsewhere
     input  wire [`INTACT_LOOP_WORDS-1:0]    lands,
@@ -55,11 +56,12 @@ module address_gen #(
     reg  [16*LEVELS-1:0] counts;
     reg  [LEVELS-1:0]    at_end;
     wire [LEVELS-1:0]    at_end_next;
-    wire [LEVELS-1:0]    single;
     wire [16*LEVELS-1:0] reloads;
     reg  [LEVELS-1:0]    lower_end;  // all loops inside this one are at their end: it takes its next turn
     reg  [LEVELS-1:0]    one_left;   // of counts
-    reg  [LEVELS-1:0]    is_single;  // `single` a cycle ago
+    // of a count, which stands in `loops` for two cycles and more before the load: it is zero, one
+    reg  [LEVELS-1:0]    is_single;
+    reg  [LEVELS-1:0]    is_double;
     reg                  counting;
     reg                  turning;  // ... and not in a gap
     reg                  starts;
@@ -72,7 +74,6 @@ module address_gen #(
     generate
         for (g = 0; g < LEVELS; g = g + 1) begin : gen_level
             assign reloads[16*g +: 16] = loops[64*(g+1) +: 16];
-            assign single[g]           = (reloads[16*g +: 16] == 16'd0);
             assign at_end_next[g]      = ~lower_end[g] ? at_end[g] : at_end[g] ? is_single[g] : one_left[g];
         end
     endgenerate
@@ -152,7 +153,7 @@ module address_gen #(
                 for (k = 0; k < LEVELS; k = k + 1) begin
                     if (lower_end[k]) begin
                         counts[16*k +: 16] <= at_end[k] ? reloads[16*k +: 16] : counts[16*k +: 16] - 16'd1;
-                        one_left[k]        <= (at_end[k] ? reloads[16*k +: 16] : counts[16*k +: 16] - 16'd1) == 16'd1;
+                        one_left[k]        <= at_end[k] ? is_double[k] : (counts[16*k +: 16] == 16'd2);
                     end
                 end
                 at_end      <= at_end_next;
@@ -187,15 +188,18 @@ module address_gen #(
             x        <= x_restart ? $signed(loops[`DSC_X0]) : x + x_step;
             y        <= y + y_step;
         end
-        is_single <= single;
+        for (k = 0; k < LEVELS; k = k + 1) begin
+            is_single[k] <= (reloads[16*k +: 16] == 16'd0);
+            is_double[k] <= (reloads[16*k +: 16] == 16'd1);
+        end
         // a negative coordinate is a large unsigned one
         outside <= (x_unsigned >= map_w) | (y_unsigned >= map_h);
 
         if (load) begin
             counts   <= reloads;
-            at_end   <= single;
-            lower_end <= all_inside(single);
-            for (k = 0; k < LEVELS; k = k + 1) one_left[k] <= (reloads[16*k +: 16] == 16'd1);
+            at_end   <= is_single;
+            lower_end <= all_inside(is_single);
+            one_left <= is_double;
             counting <= 1'b1;
             turning  <= 1'b1;
             starts   <= 1'b1;

@@ -8,6 +8,7 @@
 // loses its next one unless this module is reset too.
 // Latency: a beat is written in the cycle after it was taken, or when `write_ready` grants it; frame_loaded rises 2 cycles after
 // the last beat, or 1 after its write; frame_error 1 cycle after the offending beat. Throughput: one beat per cycle granted.
+// A word that waits for its grant has a second place behind it, so that s_axis_tready need not look at write_ready.
 
 `resetall
 `default_nettype none
@@ -56,8 +57,12 @@ module stream_in #(
     reg        one_left;  // left is 1
     reg [ADDR-1:0] next_addr;
 
+    reg              waiting;  // a word stands behind the one at write_data
+    reg [ADDR-1:0]   waiting_addr;
+    reg [8*ROWS-1:0] waiting_data;
+
     wire held = write_valid && !write_ready;
-    assign s_axis_tready = dropping || (enable && !full && !flush && !held);
+    assign s_axis_tready = dropping || (enable && !full && !flush && !waiting);
     assign frame_loaded = full && !write_valid;
 
     wire take = s_axis_tvalid && s_axis_tready;
@@ -67,10 +72,15 @@ module stream_in #(
     wire [ADDR-1:0] addr = first ? base : next_addr;
 
     always @(posedge clk) begin
-        write_valid <= held || (take && !dropping);
+        write_valid <= held || waiting || (take && !dropping);
+        waiting     <= held && (waiting || (take && !dropping));
         if (!held) begin
-            write_addr <= addr;
-            write_data <= s_axis_tdata;
+            write_addr <= waiting ? waiting_addr : addr;
+            write_data <= waiting ? waiting_data : s_axis_tdata;
+        end
+        if (!waiting) begin
+            waiting_addr <= addr;
+            waiting_data <= s_axis_tdata;
         end
         frame_error <= take && !dropping && last != s_axis_tlast;
 
@@ -93,6 +103,7 @@ module stream_in #(
 
         if (rst) begin
             write_valid <= 1'b0;
+            waiting <= 1'b0;
             frame_error <= 1'b0;
             full <= 1'b0;
             dropping <= 1'b0;

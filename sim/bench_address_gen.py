@@ -106,6 +106,7 @@ async def load(dut: Any, fields: dict[str, int]) -> None:
     """Hands over a descriptor and waits until it is primed; nothing may issue meanwhile."""
     words = await hand_over(dut, fields)
     dut.loops.value = sum(word << (64 * i) for i, word in enumerate(words))
+    await cycles(dut, 1)
     await pulse(dut, "load")
     await cycles(dut, 3)
     assert dut.issue.value == 0 and dut.primed.value == 1, "not primed 3 cycles after load"

@@ -135,6 +135,13 @@ def windows() -> ir.Graph:
     return ir.check(ir.Graph("windows", "test", "tflite-xnnpack", tensors, nodes, ports[0], ports[1]), "windows")
 
 
+def both_kinds() -> ir.Graph:
+    """Dense jobs and, on 8x8, window jobs in turn; dense ones first and last."""
+    chain = Chain((4, 5, 6), ir.Quant(f32(0.02), 9, "int8"), 7).conv(8, (1, 1))
+    chain.conv(8, (3, 3), padding=(1, 1, 1, 1), groups=8).conv(11, (1, 1)).conv(8, (2, 2))
+    return chain.conv(8, (3, 3), padding=(1, 1, 1, 1), groups=8).linear(5).graph()
+
+
 def tables() -> ir.Graph:
     """Jobs with one of three tables and without; one table stands behind its layer; a concatenation of them all."""
     quants = {name: ir.Quant(f32(scale), zero, "int8") for name, scale, zero in (

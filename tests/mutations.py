@@ -102,7 +102,7 @@ FAULTS = (
           ".write_enable (drain_writes ? drain_enable :",
           ".write_enable ((drain_writes & ~frame_write) ? drain_enable :"),
     Fault("a word that waits for the write port is overwritten", "overlapped", "stream_in",
-          "!flush && !held", "!flush"),
+          "!flush && !waiting", "!flush"),
     Fault("a run's end forgets the next frame", "overlapped", "sequencer",
           "frame_consume    <= run_begin | reread", "frame_consume    <= run_begin | finish | reread"),
     # windows

@@ -1,4 +1,4 @@
-"""Launches the bench of the whole core as its host sees it, on networks loaded at run time."""
+"""Launches the benches of the whole core as its host sees it, on networks loaded at run time."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def save(graph: ir.Graph, config: HwConfig, path: Path, frames: int, overlap: bo
         images.PARAMS: header["prm_words"] * config.prm_bits // 32,
         images.TABLES: 256 * header["tables"],
     }
-    program, weights, params, tables = (slices(texts[file])[:count] for file, count in used.items())
+    program, weights, params, tables = (slices(texts.get(file, ""))[:count] for file, count in used.items())
     np.savez(
         path,
         program=program,
@@ -81,3 +81,17 @@ def test_core(sim: str) -> None:
     parameters: dict[str, int | str] = dict(config.verilog_parameters())
     environment = {"CORE_NETWORKS": str(folder)}
     run_bench(sim, "intact_core", "sim.bench_core", rtl_sources(), parameters, "core", environment)
+
+
+def test_kinds_of_jobs() -> None:
+    """The array is square, for window jobs."""
+    if reason := simulator_missing("verilator"):
+        pytest.skip(reason)
+    config = HwConfig(8, 8, 8, act_depth=256, wgt_depth=128, prm_depth=32, prg_depth=256, layers=8)
+    folder = BUILD / "core_networks_kinds"
+    folder.mkdir(parents=True, exist_ok=True)
+    save(fixed_networks.both_kinds(), config, folder / "dense.npz", 2)
+    save(fixed_networks.windows(), config, folder / "window.npz", 2)
+    parameters: dict[str, int | str] = dict(config.verilog_parameters())
+    environment = {"CORE_NETWORKS": str(folder)}
+    run_bench("verilator", "intact_core", "sim.bench_kinds", rtl_sources(), parameters, "core_kinds", environment)
