@@ -12,12 +12,12 @@
 ##! OUT=DIR             sim, bench, bitstream, weights: where the results go (default: a folder in build/; bitstreams: inside the
 ##!                     checkout); program: where the bitstream is
 ##! MODELS=FOLDER       bench: .tflite files: published ones in place of random weights, others too
-##! ARRAYS=RxC,RxC      bench: the arrays to measure (default: 4x4,8x8,16x4,16x16); area: 4x4,8x8,16x8,largest
+##! ARRAYS=RxC,RxC      bench: the arrays to measure (default: 4x4,8x8,16x4,16x16); area: default,4x4,8x8,16x8,largest
 ##! CLOCK=MHZ           bench, latency: for times in seconds (default: 100; the last bitstream's)
 ##! BOARD=NAME          bitstream, weights, program: the board, a folder of constraints/ (default: ulx3s)
 ##! REUSE=DIR           weights: the finished build to put MODEL into (default: the board's newest in build/bitstream/)
 ##! FLASH=1             program: into the board's flash, where it stays when power goes
-##! FAMILIES=NAMES      area: which device families (default: all)
+##! BOARDS=NAMES        area: devices of which boards (default: all but Xilinx)
 ##! FMAX=1              area: place and route too
 ##! SEEDS=NUMBER        area: placements of each array (default: 3)
 ##! READERS=NAMES       fuzz: which readers (default: all)
@@ -25,7 +25,7 @@
 ##! SEED=NUMBER         fuzz: another sequence of files
 ##! PYTHON=COMMAND      the Python to build .venv with (default: the first of 3.11 or later that is found)
 ##! TORCH_INDEX=URL     setup, model, test: where the CPU build of torch comes from (default: PyTorch's own index)
-VARIABLES := FAMILIES FMAX SEEDS MODEL MODELS ARRAYS CLOCK SIM INPUT ARRAY MATCH EXPORT_ARGS CHECK WAVES OUT BOARD REUSE FLASH READERS FILES SEED PYTHON TORCH_INDEX
+VARIABLES := BOARDS FMAX SEEDS MODEL MODELS ARRAYS CLOCK SIM INPUT ARRAY MATCH EXPORT_ARGS CHECK WAVES OUT BOARD REUSE FLASH READERS FILES SEED PYTHON TORCH_INDEX
 
 # Values reach the recipes through the environment and are quoted there by the shell, so that spaces, quotes and dollar
 # signs in a path are only characters: $(value) keeps make itself from expanding them.
@@ -111,7 +111,7 @@ program: ## load the bitstream of MODEL into BOARD over USB: make program BOARD=
 		$(if $(filter-out 0,$(FLASH)),--flash)
 area: ## what the hardware costs, array by array and part by part: make area ARRAYS=8x8 FMAX=1 SEEDS=3
 	@scripts/setup.sh board
-	@$(PY) constraints/area.py $${FAMILIES:+--families "$$FAMILIES"} $${ARRAYS:+--arrays "$$ARRAYS"} \
+	@$(PY) constraints/area.py $${BOARDS:+--boards "$$BOARDS"} $${ARRAYS:+--arrays "$$ARRAYS"} \
 		$(if $(filter-out 0,$(FMAX)),--fmax) $${SEEDS:+--seeds "$$SEEDS"} $${OUT:+--out "$$OUT"}
 
 latency: ## times of the MLPerf Tiny networks beside published ones: make latency CLOCK=62.5, or the clock of a bitstream

@@ -1,7 +1,6 @@
 """`make area`: what the hardware costs, array by array and part by part, synthesised with its hierarchy kept.
 
-    .venv/bin/python constraints/area.py [--families ecp5,...] [--arrays 4x4,8x8,...] [--fmax] [--seeds N]
-        [--out DIR]
+    .venv/bin/python constraints/area.py [--boards ulx3s,...] [--arrays 4x4,8x8,...] [--fmax] [--seeds N] [--out DIR]
 
 Prints a table of arrays and one of parts for each, writes DIR/area.json, and ends with an error where a part costs more
 than its budget (BUDGETS, docs/area.md). Results are kept in DIR by what went into them: the Verilog, the command and
@@ -38,10 +37,13 @@ from pyexport import choice, devices, export, hwconfig, report
 from pyexport.errors import IntactError
 from pyexport.hwconfig import HwConfig
 
-ARRAYS = "4x4,8x8,16x8,largest"
-LARGEST = "largest"
+ARRAYS = "default,4x4,8x8,16x8,largest"
+DEFAULT, LARGEST = "default", "largest"
 SEEDS = 3
 TOP = "uart_system"
+# small memories, so that arrays alone decide what fits; on the iCEBreaker those of its digits network
+DEPTHS = {"act_depth": 2048, "wgt_depth": 512, "prm_depth": 256, "prg_depth": 512, "layers": build.BLOCK_WORDS}
+SMALL_DEPTHS = {"icebreaker": {"act_depth": 768, "wgt_depth": 4096, "prm_depth": 256, "prg_depth": 512, "layers": 256}}
 LANE, PRODUCTS = "MAC lane", "multipliers"
 
 
@@ -66,7 +68,7 @@ BUDGETS: dict[str, tuple[Budget, ...]] = {
         Budget("window generator", 630, 220),
         Budget("sequencer", 630, 1560),
         Budget("drain", 380, 230, ffs_row=36),
-        Budget("input stream", 370, 60, ffs_row=9),
+        Budget("input stream", 370, 80, ffs_row=18),
         Budget("output stream", 400, 90, luts_row=16, ffs_row=9),
         Budget("AXI4-Lite registers", 530, 240),
         Budget("UART host", 1050, 310),
@@ -74,15 +76,21 @@ BUDGETS: dict[str, tuple[Budget, ...]] = {
 }
 
 
-def largest(board: Board) -> HwConfig:
-    """The array with the most multipliers that the board's device holds, with the default memories."""
+def fitting(board: Board, rows: int, cols: int) -> HwConfig | None:
+    """The array with as many requantise lanes as the board's device holds, packed if need be; None where none fits."""
     device = devices.find_device(board.name)
-    for rows, cols in choice.sizes(device):
-        for array in choice.variants(rows, cols, choice.Wanted(), devices.FAMILIES[board.family].pairs):
-            hardware = replace(array, layers=build.BLOCK_WORDS)
-            if not choice.problems(choice.need(hardware, device), device):
-                return hardware
-    raise IntactError(f"{board.name}: no array fits")
+    wanted = choice.Wanted(most_lanes=board.lanes or max(rows, cols))
+    for array in choice.variants(rows, cols, wanted, devices.FAMILIES[board.family].pairs):
+        hardware = replace(array, **SMALL_DEPTHS.get(board.name, DEPTHS))
+        if not choice.problems(choice.need(hardware, device), device):
+            return hardware
+    return None
+
+
+def largest(board: Board) -> HwConfig | None:
+    """The array with the most multipliers that the board's device holds."""
+    found = (fitting(board, rows, cols) for rows, cols in choice.sizes(devices.find_device(board.name)))
+    return next((hardware for hardware in found if hardware), None)
 
 
 def script(board: Board, cells: Cells, hardware: HwConfig, statistics: Path) -> str:
@@ -93,7 +101,7 @@ def script(board: Board, cells: Cells, hardware: HwConfig, statistics: Path) -> 
         [
             f"read_verilog -defer -Irtl {' '.join(relative(path) for path in files)}",
             f"chparam {parameters} {TOP}",
-            f"{cells.synthesis} -top {TOP}",
+            cells.synthesis.format(top=TOP),
             f"tee -q -o {relative(statistics)} stat -json",
             "",
         ]
@@ -111,7 +119,7 @@ def digest(board: Board, text: str) -> str:
 def synthesise(console: Console, board: Board, hardware: HwConfig, folder: Path) -> dict[str, Any]:
     """`stat -json` of one array, from `folder` where it has been made before. Raises IntactError."""
     cells = CELLS[board.family]
-    name = f"{board.family}-{hardware.array}-{hardware.lanes}"
+    name = f"{board.name}-{hardware.array}-{hardware.lanes}"
     known = digest(board, script(board, cells, hardware, folder / "statistics"))
     statistics = folder / f"{name}-{known}.json"
     if not statistics.exists():
@@ -166,9 +174,9 @@ def over_budget(family: str, hardware: HwConfig, parts: Mapping[str, tuple[int, 
     return lines
 
 
-def array_table(family: str, rows: list[dict[str, Any]]) -> Table:
-    """One row an array."""
-    table = Table(title=f"{family}, {rows[0]['device']} with {rows[0]['device_luts']:,} LUTs", box=None)
+def array_table(rows: list[dict[str, Any]]) -> Table:
+    """One row an array of a board's device."""
+    table = Table(title=f"{rows[0]['board']}, {rows[0]['device']} with {rows[0]['device_luts']:,} LUTs", box=None)
     names = ["array", "lanes", "LUTs", "model", "flip-flops", "multipliers", "block RAMs", "LUTs, placed", "model"]
     for name in (*names, "fmax, MHz"):
         table.add_column(name, justify="left" if name == "array" else "right", no_wrap=True)
@@ -189,9 +197,9 @@ def compared(estimate: int | None, real: int | None) -> str:
     return f"{estimate:,}" + (f" ({estimate / real - 1:+.1%})" if real else "")
 
 
-def part_table(family: str, row: dict[str, Any]) -> Table:
+def part_table(row: dict[str, Any]) -> Table:
     """One row a part, of one array."""
-    table = Table(title=f"{family} {row['array']}: its parts", box=None)
+    table = Table(title=f"{row['board']} {row['array']}: its parts", box=None)
     for name in ("part", "count", "LUTs each", "flip-flops each", "LUTs", "flip-flops", "multipliers", "block RAMs"):
         table.add_column(name, justify="left" if name == "part" else "right", no_wrap=True)
     for name, part in row["parts"].items():
@@ -217,8 +225,9 @@ def measure(
     parts = parts_of(synthesise(console, board, hardware, folder), TOP, CELLS[board.family])
     total = sum((cost for _, cost in parts.values()), Cost())
     row = {
-        "family": board.family, "device": device.name, "array": hardware.array, "lanes": hardware.lanes,
-        "hardware": asdict(hardware), **asdict(total), "device_luts": device.luts,
+        "board": board.name, "family": board.family, "device": device.name,
+        "array": hardware.array, "lanes": hardware.lanes, "hardware": asdict(hardware), **asdict(total),
+        "device_luts": device.luts,
         "model": devices.logic(hardware, family.luts) if family.luts else None,
         "model_placed": devices.luts(hardware, family),
         "parts": {name: {"count": count, **asdict(cost)} for name, (count, cost) in parts.items()},
@@ -234,28 +243,34 @@ def measure(
     return row, over_budget(board.family, hardware, parts)
 
 
-def chosen_boards(families: str | None) -> list[Board]:
-    """One board of each family that has cells to count here; of `families` alone, comma-separated."""
-    first = {board.family: board for board in reversed(BOARDS.values()) if board.family in CELLS}
-    names = families.split(",") if families else sorted(first)
-    if unknown := sorted(set(names) - set(first)):
-        raise IntactError(f"--families: {', '.join(unknown)}: there are {', '.join(sorted(first))}")
-    return [first[name] for name in names]
+def chosen_boards(text: str | None) -> list[Board]:
+    """The boards of families that have cells to count here; those of `text` alone, comma-separated."""
+    known = {board.name: board for board in BOARDS.values() if board.family in CELLS}
+    names = text.split(",") if text else list(known)
+    if unknown := sorted(set(names) - set(known)):
+        raise IntactError(f"--boards: {', '.join(unknown)}: there are {', '.join(known)}")
+    return [known[name] for name in names]
 
 
-def arrays_of(text: str, board: Board) -> list[HwConfig]:
-    """The arrays to measure on a board, none twice; `largest` is the largest that its device holds."""
-    found = [
-        largest(board) if name == LARGEST else hwconfig.for_array(*hwconfig.parse_array(name), layers=build.BLOCK_WORDS)
-        for name in text.split(",")
-    ]
-    return list(dict.fromkeys(found))
+def arrays_of(text: str, board: Board) -> tuple[list[HwConfig], list[str]]:
+    """The arrays to measure on a board, none twice, and the names of those that do not fit it.
+
+    `default` is the one that the board's bitstreams have, `largest` the largest that its device holds.
+    """
+    found: dict[str, HwConfig | None] = {}
+    for name in text.split(","):
+        if name == LARGEST:
+            found[name] = largest(board)
+        else:
+            found[name] = fitting(board, *hwconfig.parse_array(board.array if name == DEFAULT else name))
+    fit = [hardware for hardware in found.values() if hardware]
+    return list(dict.fromkeys(fit)), [name for name, hardware in found.items() if not hardware]
 
 
 def main(arguments: list[str] | None = None) -> int:
     """The command behind `make area`."""
     parser = export.Parser(prog="area.py", description="Measure what the hardware costs on each device family.")
-    parser.add_argument("--families", metavar="NAMES", help="comma-separated (default: all that are known)")
+    parser.add_argument("--boards", metavar="NAMES", help="comma-separated (default: all whose cells are known)")
     parser.add_argument("--arrays", default=ARRAYS, help=f"comma-separated (default {ARRAYS})")
     parser.add_argument("--fmax", action="store_true", help="place and route too: minutes for each array and seed")
     parser.add_argument("--seeds", type=int, default=SEEDS, help=f"of place and route (default {SEEDS})")
@@ -270,20 +285,23 @@ def main(arguments: list[str] | None = None) -> int:
         folder = Path(options.out).resolve()
         relative(folder)
         export.write_files({}, folder)  # says at once where a folder cannot be written
-        for board in chosen_boards(options.families):
-            for hardware in arrays_of(options.arrays, board):
+        for board in chosen_boards(options.boards):
+            arrays, too_large = arrays_of(options.arrays, board)
+            if too_large:
+                console.print(f"{board.name}: too large: {', '.join(too_large)}", highlight=False)
+            for hardware in arrays:
                 row, over = measure(console, board, hardware, options.seeds if options.fmax else 0, folder)
                 rows.append(row)
                 faults += over
         (folder / "area.json").write_text(json.dumps(rows, indent=1) + "\n")
     except (IntactError, OSError) as error:
         return export.refused(error)
-    for family in dict.fromkeys(row["family"] for row in rows):
-        of_family = [row for row in rows if row["family"] == family]
-        console.print(array_table(family, of_family))
-        for row in of_family:
+    for board_name in dict.fromkeys(row["board"] for row in rows):
+        of_board = [row for row in rows if row["board"] == board_name]
+        console.print(array_table(of_board))
+        for row in of_board:
             console.print()
-            console.print(part_table(family, row))
+            console.print(part_table(row))
         console.print()
     console.print(f"written to {folder / 'area.json'}", soft_wrap=True)
     if faults:

@@ -55,8 +55,8 @@ class Cost:
 class Cells:
     """A family's synthesis, and its cells as regular expressions for whole names.
 
-    synthesis: yosys' command, hierarchy kept.  luts, multipliers, block_rams: how many a cell counts as.  free: cells
-    that take nothing of these, multiplexers behind LUTs above all.
+    synthesis: yosys' command, hierarchy kept, with {top} for the module.  luts, multipliers, block_rams: how many a
+    cell counts as.  free: cells that take nothing of these, multiplexers behind LUTs above all.
     """
 
     synthesis: str
@@ -87,12 +87,30 @@ class Cells:
 CELLS = {
     # a carry cell takes two LUTs, a LUT RAM four and two for its write port: as nextpnr packs them
     "ecp5": Cells(
-        synthesis="synth_ecp5 -noflatten",
+        synthesis="synth_ecp5 -noflatten -top {top}",
         luts={"LUT4": 1, "CCU2C": 2, "TRELLIS_DPR16X4": 6},
         ffs="TRELLIS_FF",
         multipliers={"MULT18X18D": 1},
         block_rams={"DP16KD": 1},
         free="PFUMX|L6MUX21",
+    ),
+    # a LUT or the carry bit in its place, or four of them as memory, as nextpnr counts them
+    "gowin": Cells(
+        synthesis="synth_gowin -noflatten -noiopads -top {top}",
+        luts={"LUT[1-4]": 1, "INV": 1, "ALU": 1, "RAM16SDP[124]": 4},
+        ffs="DFF[A-Z]*",
+        multipliers={"MULT9X9": 1, "MULT18X18": 2},
+        block_rams={"SDPX9B|SDPB|DPX9B|DPB|SPX9|SP": 1},
+        free="MUX2_LUT[5-8]|GND|VCC",
+    ),
+    # a carry cell lies beside a LUT, its own or an empty one
+    "ice40": Cells(
+        synthesis="synth_ice40 -noflatten -device u -top {top}",
+        luts={"SB_LUT4": 1},
+        ffs="SB_DFF[A-Z]*",
+        multipliers={"SB_MAC16": 1},
+        block_rams={"SB_RAM40_4K": 1},
+        free="SB_CARRY|SB_SPRAM256KA",
     ),
 }
 

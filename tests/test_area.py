@@ -307,6 +307,28 @@ def test_every_cell_belongs_to_one_part() -> None:
     assert list(parts) == ["UART host", "MAC lane", "joins", "multipliers", "other memories"]
 
 
+@pytest.mark.parametrize(
+    ("family", "cells", "cost"),
+    [
+        ("gowin", ("LUT4", "ALU", "RAM16SDP4", "DFFRE", "MULT9X9", "MULT18X18", "SDPX9B"), Cost(6, 1, 3, 1)),
+        ("ice40", ("SB_LUT4", "SB_CARRY", "SB_DFFESR", "SB_MAC16", "SB_RAM40_4K", "SB_SPRAM256KA"), Cost(1, 1, 1, 1)),
+    ],
+)
+def test_cells_of_other_families(family: str, cells: tuple[str, ...], cost: Cost) -> None:
+    assert sum(map(CELLS[family].cost, cells), Cost()) == cost
+
+
+def test_arrays_of_a_board_are_those_that_fit() -> None:
+    """Fewer lanes, or pairs of products, where there are too few multipliers; the board's own and the largest."""
+    arrays, too_large = area.arrays_of("default,16x8,4x1,largest", BOARDS["ulx3s"])
+    assert [(each.array, each.lanes, each.packed) for each in arrays] == [
+        ("8x8", 8, 0), ("16x8", 8, 1), ("4x1", 1, 0), ("16x16", 4, 1),
+    ]  # fmt: skip
+    assert not too_large
+    arrays, too_large = area.arrays_of("default,4x4,largest", BOARDS["icebreaker"])
+    assert [(each.array, each.packed) for each in arrays] == [("4x1", 0), ("4x2", 1)] and too_large == ["4x4"]
+
+
 def test_an_unknown_cell_or_top_is_refused() -> None:
     strange = statistics()
     strange["modules"][r"\mul8"]["num_cells_by_type"]["NEWCELL"] = 1
@@ -339,7 +361,7 @@ def test_a_part_over_its_budget_is_named(monkeypatch: pytest.MonkeyPatch) -> Non
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--families", "nosuch"], "--families: nosuch: there are ecp5"),
+        (["--boards", "nosuch"], "--boards: nosuch: there are ulx3s"),
         (["--arrays", "8"], "array '8'"),
         (["--seeds", "0"], "not above 0"),
         (["--out", "/"], "inside"),
@@ -363,7 +385,7 @@ def test_a_small_array_synthesised(capsys: pytest.CaptureFixture[str], monkeypat
     folder = BUILD / "area"
     shutil.rmtree(folder, ignore_errors=True)
     monkeypatch.setattr(area, "BUDGETS", {})  # they are those of arrays from 4x4 on
-    given = ["--families", "ecp5", "--arrays", "2x1", "--out", str(folder)]
+    given = ["--boards", "ulx3s", "--arrays", "2x1", "--out", str(folder)]
     assert area.main(given) == 0, capsys.readouterr().err
     assert "synthesis 2x1" in capsys.readouterr().out
     (row,) = json.loads((folder / "area.json").read_text())
