@@ -3,11 +3,11 @@
 // The source may do anything: not even AXI's rule of holding a beat is needed.
 `include "start.vh"
 
-reg [23:0]     f_words;
+reg [ADDR:0]   f_words;
 reg [ADDR-1:0] f_base;
 always @(posedge clk) if (take && first) {f_words, f_base} <= {words, base};
 always @* assume (words != 24'd0 && (first || (words == f_words && base == f_base)));
-reg [23:0]     f_words_before;
+reg [ADDR:0]   f_words_before;
 always @(posedge clk) f_words_before <= words;
 always @* assume (!(take && first) || words == f_words_before);
 wire [23:0]    index = first ? 24'd0 : words - left;

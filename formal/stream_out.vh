@@ -12,7 +12,7 @@ always @(posedge clk) {f_addr_2, f_addr_1} <= {f_addr_1, read_addr};
 always @* assume (f_addr_2 != f_place || read_data == f_word);
 
 // ---- the frame that was started ----
-reg [23:0]     f_words;
+reg [ADDR:0]   f_words;
 reg [ADDR-1:0] f_base;
 reg [23:0]     f_sent;   // beats taken
 reg            f_zero;   // the beat shown is the one that closes a flushed frame

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Fetches the program header or a descriptor from program memory, a 64-bit word a cycle.
 // `begin_header` starts at word 0; `begin_first` at the first descriptor; `begin_next` goes on where the last fetch ended.
-// `words` holds what came, word k at [64*k +: 64], complete when `here` is high, 3 + number of words cycles after the
-// begin. `loops_here` pulses when the address generator's part of a descriptor is complete, before the rest.
+// A descriptor stays in `words`, word k at [64*k +: 64], complete when `here` is high, 3 + number of words cycles after the
+// begin; of the header each word is shown as it comes, and kept by whoever needs it. `loops_here` pulses when the address generator's part of a descriptor is complete, before the rest.
 // A descriptor must be here before the shortest drain is over (17 cycles), or the next job starts late.
 
 `resetall
@@ -21,8 +21,10 @@ module program_fetch #(
     output reg  [PRG_ADDR-1:0] prg_addr,
     input  wire [63:0]         prg_data,
     output reg  [64*`INTACT_DESCRIPTOR_WORDS-1:0] words,
-    // one hot: this word of a descriptor stands at prg_data
+    // one hot: this word of a descriptor, of the header, stands at prg_data
     output wire [`INTACT_DESCRIPTOR_WORDS-1:0]    lands,
+    output wire [`INTACT_HEADER_WORDS-1:0]        header_lands,
+    // the last word has come
     output reg                 here,
     output reg                 loops_here
 );
@@ -38,7 +40,8 @@ module program_fetch #(
     wire       landing = on_way[1];
     integer    i;
 
-    assign lands = place & {WORDS{landing & ~is_header}};
+    assign lands        = place & {WORDS{landing & ~is_header}};
+    assign header_lands = place[`INTACT_HEADER_WORDS-1:0] & {`INTACT_HEADER_WORDS{landing & is_header}};
 
     always @(posedge clk) begin
         on_way     <= {on_way[0], to_ask != 4'd0};
@@ -49,7 +52,7 @@ module program_fetch #(
             to_ask   <= to_ask - 4'd1;
         end
         if (landing) begin
-            for (i = 0; i < WORDS; i = i + 1) if (place[i]) words[64*i +: 64] <= prg_data;
+            for (i = 0; i < WORDS; i = i + 1) if (lands[i]) words[64*i +: 64] <= prg_data;
             place <= place << 1;
             if (is_header ? place[`INTACT_HEADER_WORDS-1] : place[WORDS-1]) here <= 1'b1;
         end

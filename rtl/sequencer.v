@@ -53,7 +53,7 @@ module sequencer #(
     output wire [PRG_ADDR-1:0]   prg_addr,
     input  wire [63:0]           prg_data,
 
-    // header and descriptor in force
+    // header, complete once it was checked, and descriptor in force
     output reg  [64*`INTACT_HEADER_WORDS-1:0]     header,
     output wire [64*`INTACT_DESCRIPTOR_WORDS-1:0] descriptor,
     // one hot: this word of a descriptor stands at prg_data and will be part of `descriptor`
@@ -89,11 +89,10 @@ module sequencer #(
 );
 
     localparam [2:0] READ_HEADER = 3'd0;
-    localparam [2:0] CHECK       = 3'd1;
-    localparam [2:0] REFUSED     = 3'd2;
-    localparam [2:0] READ_FIRST  = 3'd3;
-    localparam [2:0] READY       = 3'd4;
-    localparam [2:0] RUN         = 3'd5;
+    localparam [2:0] REFUSED     = 3'd1;
+    localparam [2:0] READ_FIRST  = 3'd2;
+    localparam [2:0] READY       = 3'd3;
+    localparam [2:0] RUN         = 3'd4;
 
     reg [2:0] state;
     reg       entering;  // first cycle of a READ state
@@ -102,6 +101,7 @@ module sequencer #(
 
     // ---- fetch ----
     wire here;
+    wire [`INTACT_HEADER_WORDS-1:0] header_lands;
     wire program_end = descriptor[`DSC_PROGRAM_END];
 
     program_fetch #(.PRG_ADDR(PRG_ADDR)) fetch (
@@ -114,6 +114,7 @@ module sequencer #(
         .prg_data     (prg_data),
         .words        (descriptor),
         .lands        (lands),
+        .header_lands (header_lands),
         .here         (here),
         .loops_here   (loops_load)
     );
@@ -121,7 +122,6 @@ module sequencer #(
     // ---- checks ----
     localparam MOST_JOBS =
         (PRG_DEPTH < `INTACT_HEADER_WORDS) ? 0 : (PRG_DEPTH - `INTACT_HEADER_WORDS) / `INTACT_DESCRIPTOR_WORDS;
-    // what was fetched stays there while its header is checked: only what a run needs is kept in `header`
     // no program has more jobs than program memory holds descriptors
     localparam JOB = (MOST_JOBS > 16383) ? 16 : $clog2(MOST_JOBS + 2);
     localparam [JOB-1:0] ONE_JOB = 1;
@@ -129,46 +129,23 @@ module sequencer #(
     wire [16:0]    place_wide = {{17-JOB{1'b0}}, place};
     assign job = place_wide[15:0];
 
-    wire [64*`INTACT_HEADER_WORDS-1:0] fresh = descriptor[64*`INTACT_HEADER_WORDS-1:0];
-    // value <= limit, cheaper than a subtraction where the limit is a power of two
-    function at_most(input [31:0] value, input [31:0] limit);
-        at_most = (value < limit) | (value == limit);
-    endfunction
+    wire begins = ((state == READ_HEADER) & entering) | ((state == READ_FIRST) & entering) | next_due;
+    wire right;  // what was fetched, header or descriptor
 
-    // a base and a length within the memory have no bits above these, and their sum is short
-    localparam [31:0] ACT_BITS = (32'd1 << $clog2(ACT_DEPTH + 1)) - 32'd1;
-    wire [31:0] in_base   = {8'd0, fresh[`HDR_IN_BASE]};
-    wire [31:0] in_words  = {8'd0, fresh[`HDR_IN_WORDS]};
-    wire [31:0] out_base  = {8'd0, fresh[`HDR_OUT_BASE]};
-    wire [31:0] out_words = {8'd0, fresh[`HDR_OUT_WORDS]};
-    reg  [31:0] in_end;
-    reg  [31:0] out_end;
-    // checks take cycles: sums, parts, then all of them
-    wire [5:0] header_parts = {
-        (fresh[`HDR_MAGIC] == `INTACT_MAGIC) & (fresh[`HDR_VERSION] == `INTACT_VERSION) & ~(|fresh[`HDR_RESERVED0]),
-        ({24'd0, fresh[`HDR_ROWS]} == ROWS) & ({24'd0, fresh[`HDR_COLS]} == COLS)
-            & ({24'd0, fresh[`HDR_LANES]} == LANES) & at_most({24'd0, fresh[`HDR_TABLES]}, TABLES),
-        ~(|((in_base | in_words | out_base | out_words) & ~ACT_BITS)),
-        at_most(in_end, ACT_DEPTH) & at_most(out_end, ACT_DEPTH) & at_most({8'd0, fresh[`HDR_ACT_WORDS]}, ACT_DEPTH),
-        at_most({8'd0, fresh[`HDR_WGT_WORDS]}, WGT_DEPTH) & at_most({8'd0, fresh[`HDR_PRM_WORDS]}, PRM_DEPTH)
-            & at_most({16'd0, fresh[`HDR_LAYERS]}, LAYERS) & at_most({16'd0, fresh[`HDR_JOBS]}, MOST_JOBS),
-        (|fresh[`HDR_IN_WORDS]) & (|fresh[`HDR_OUT_WORDS]) & (|fresh[`HDR_JOBS])
-    };
-    reg  [5:0] header_right;
-    reg         header_ok;
+    program_check #(
+        .ROWS(ROWS), .COLS(COLS), .LANES(LANES), .ACT_DEPTH(ACT_DEPTH), .WGT_DEPTH(WGT_DEPTH), .PRM_DEPTH(PRM_DEPTH),
+        .LAYERS(LAYERS), .TABLES(TABLES), .WINDOW(WINDOW), .MOST_JOBS(MOST_JOBS)
+    ) check (
+        .clk          (clk),
+        .begins       (begins),
+        .header_lands (header_lands),
+        .lands        (lands),
+        .word         (prg_data),
+        .right        (right)
+    );
 
     wire is_window = (descriptor[`DSC_OPCODE] == `INTACT_OPCODE_WINDOW);
-    wire [3:0] descriptor_parts = {
-        ((descriptor[`DSC_OPCODE] == `INTACT_OPCODE_ACCUMULATE) | (is_window & (WINDOW != 0)))
-            & (is_window | ~loops_beyond)
-            & ~(|descriptor[`DSC_RESERVED0]) & ~(|descriptor[`DSC_RESERVED1]) & ~(|descriptor[`DSC_RESERVED3]),
-        ({8'd0, descriptor[`DSC_WGT_BASE]} < WGT_DEPTH) & ({8'd0, descriptor[`DSC_PRM_BASE]} < PRM_DEPTH)
-            & ({24'd0, descriptor[`DSC_TABLE]} <= TABLES),
-        ({8'd0, descriptor[`DSC_OUT_BASE]} < ACT_DEPTH) & ({16'd0, descriptor[`DSC_LAYER]} < LAYERS)
-            & ({24'd0, descriptor[`DSC_OUT_GROUP]} < ROWS / LANES) & ({24'd0, descriptor[`DSC_LAST_BEAT]} < COLS / LANES),
-        (program_end == (place + ONE_JOB == header[`HDR_JOBS_LSB +: JOB]))
-    };
-    reg  [3:0] descriptor_right;
+    reg  [1:0] job_right;  // its loops, its place in the program
     reg        checked;   // they belong to a whole descriptor of this run
     reg        next_due;  // the next descriptor is to be fetched
     reg        complete;  // a header, or descriptor, is whole since the cycle before
@@ -204,15 +181,13 @@ module sequencer #(
     assign idle          = ((state == READY) | (state == REFUSED)) & ~armed;
     assign running       = in_run | armed;
 
+    integer i;
+
     always @(posedge clk) begin
         entering  <= 1'b0;
         out_start <= 1'b0;
         job_start <= 1'b0;
-        in_end           <= (in_base & ACT_BITS) + (in_words & ACT_BITS);
-        out_end          <= (out_base & ACT_BITS) + (out_words & ACT_BITS);
-        header_right     <= header_parts;
         reached_free     <= in_run & reads_no_more;
-        header_ok        <= &header_right;
         run_ready        <= (state == READY) & frame_loaded & ~out_active & ~out_start & ~stale & ~run_begin;
         job_ready        <= in_run & loops_primed & here & ~go & ~job_begin & ~give_up;
         flush            <= give_up;
@@ -224,13 +199,15 @@ module sequencer #(
         // a frame belongs to the program that it was loaded for
         frame_drop       <= stop | reread;
         frame_consume    <= run_begin | reread;
-        descriptor_right <= descriptor_parts;
+        job_right        <= {is_window | ~loops_beyond, program_end == (place + ONE_JOB == header[`HDR_JOBS_LSB +: JOB])};
         complete         <= here;
         checked          <= in_run & here & ~next_due;
         next_due         <= job_issued & ~program_end;
-        illegal          <= in_run & checked & ~(&descriptor_right) & ~give_up;
+        illegal          <= in_run & checked & ~(right & (&job_right)) & ~give_up;
         job_in_check     <= place;
         job_checked      <= job_in_check;
+
+        for (i = 0; i < `INTACT_HEADER_WORDS; i = i + 1) if (header_lands[i]) header[64*i +: 64] <= prg_data;
 
         if (start) armed <= 1'b1;
         if (start | clear) begin
@@ -246,14 +223,8 @@ module sequencer #(
 
         case (state)
             READ_HEADER: if (here & complete & ~entering) begin
-                header   <= descriptor[64*`INTACT_HEADER_WORDS-1:0];
                 entering <= 1'b1;
-                state    <= CHECK;
-            end
-            // what was fetched has stood for three cycles
-            CHECK: if (~entering) begin
-                entering <= 1'b1;
-                state    <= header_ok ? READ_FIRST : REFUSED;
+                state    <= right ? READ_FIRST : REFUSED;
             end
             REFUSED: if (~reread & (armed | (auto_start & ~error)) & ~entering) begin
                 armed      <= 1'b0;
@@ -336,7 +307,7 @@ module sequencer #(
         end
     end
 
-    wire _unused = &{1'b0, fresh, place_wide[16]};
+    wire _unused = &{1'b0, place_wide[16]};
 
 endmodule
 

@@ -23,7 +23,7 @@ module stream_in #(
 
     // from the program header: stable while a frame is partly in; words is at least 1
     input  wire [ADDR-1:0]   base,
-    input  wire [23:0]       words,
+    input  wire [ADDR:0]     words,
     // frames may be taken; low in the middle of a frame pauses it. Does not stop the dropping of a bad frame.
     input  wire              enable,
     // pulse: drop a frame that is partly in
@@ -49,10 +49,13 @@ module stream_in #(
     input  wire              rst
 );
 
+    localparam [ADDR:0] ONE = 1;
+    localparam [ADDR:0] TWO = 2;
+
     reg        full;      // every beat of a frame was taken
     reg        dropping;  // until TLAST
     reg        begun;     // beats of a frame were taken, its last was not
-    reg [23:0] left;      // beats still to come of a frame that has begun
+    reg [ADDR:0] left;    // beats still to come of a frame that has begun
     reg        only_one;  // words is 1
     reg        one_left;  // left is 1
     reg [ADDR-1:0] next_addr;
@@ -68,7 +71,7 @@ module stream_in #(
     wire take = s_axis_tvalid && s_axis_tready;
     wire first = !begun;
     wire last = begun ? one_left : only_one;
-    wire [23:0] now_left = begun ? left : words;
+    wire [ADDR:0] now_left = begun ? left : words;
     wire [ADDR-1:0] addr = first ? base : next_addr;
 
     always @(posedge clk) begin
@@ -84,7 +87,7 @@ module stream_in #(
         end
         frame_error <= take && !dropping && last != s_axis_tlast;
 
-        only_one <= words == 24'd1;
+        only_one <= words == ONE;
         if (consume) full <= 1'b0;
 
         if (take && dropping) begin
@@ -92,8 +95,8 @@ module stream_in #(
         end else if (take) begin
             next_addr <= addr + 1'b1;
             begun <= !last && !s_axis_tlast;
-            left <= now_left - 24'd1;
-            one_left <= now_left == 24'd2;
+            left <= now_left - ONE;
+            one_left <= now_left == TWO;
             full <= last && s_axis_tlast;
             dropping <= last && !s_axis_tlast;
         end else if (flush && !first) begin

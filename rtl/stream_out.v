@@ -22,7 +22,7 @@ module stream_out #(
     // pulse: send a frame; not while `active`. base and words are sampled with it; words = 0 sends nothing.
     input  wire              start,
     input  wire [ADDR-1:0]   base,
-    input  wire [23:0]       words,
+    input  wire [ADDR:0]     words,
     // pulse: end the frame early
     input  wire              flush,
     // level, from the cycle after start until the last beat was taken
@@ -42,8 +42,10 @@ module stream_out #(
 
     // ------------------------------------------------------------ ask: only with a place in the FIFO
 
+    localparam [ADDR:0] ONE = 1;
+
     reg        sending;    // a frame is on its way, its last beat not yet shown
-    reg [23:0] to_read;    // words still to ask for
+    reg [ADDR:0] to_read;  // words still to ask for
     reg        asking;     // there are some
     reg [2:0]  reserved;   // words asked for that have not left the FIFO
     reg [1:0]  on_way;     // words within the memory's 2 cycles
@@ -61,7 +63,7 @@ module stream_out #(
 
     // ------------------------------------------------------------ show
 
-    reg [23:0] to_show;    // words still to show
+    reg [ADDR:0] to_show;  // words still to show
     reg        begun;      // a beat of the frame was shown, its TLAST was not
     reg        closing;    // a beat of zeros with TLAST is due
 
@@ -76,24 +78,24 @@ module stream_out #(
         reserved <= reserved + {2'd0, ask} - {2'd0, pop};
         if (ask) begin
             read_addr <= read_addr + 1'b1;
-            to_read <= to_read - 24'd1;
-            asking <= to_read != 24'd1;
+            to_read <= to_read - ONE;
+            asking <= to_read != ONE;
         end
 
         // what is not valid may change; nothing is in the FIFO while a beat of zeros is due
         if (can_show) begin
             m_axis_tvalid <= pop || closing;
             m_axis_tdata <= closing ? {8*ROWS{1'b0}} : fifo[fifo_read[1:0]];
-            m_axis_tlast <= closing || to_show == 24'd1;
+            m_axis_tlast <= closing || to_show == ONE;
             closing <= 1'b0;
         end
         if (pop) begin
-            to_show <= to_show - 24'd1;
-            begun <= to_show != 24'd1;
-            sending <= to_show != 24'd1;
+            to_show <= to_show - ONE;
+            begun <= to_show != ONE;
+            sending <= to_show != ONE;
         end
 
-        if (start && words != 24'd0) begin
+        if (start && words != {ADDR+1{1'b0}}) begin
             sending <= 1'b1;
             read_addr <= base;
             to_read <= words;
@@ -106,7 +108,7 @@ module stream_out #(
             if (begun) closing <= 1'b1;
         end
         if (flush || rst) begin
-            to_read <= 24'd0;
+            to_read <= {ADDR+1{1'b0}};
             asking <= 1'b0;
             reserved <= 3'd0;
             on_way <= 2'd0;

@@ -42,19 +42,27 @@ class Bench:
         count = HEADER if kind == "header" else DESCRIPTOR
         await pulse(self.dut, f"begin_{kind}")
         loops = []
+        landed: dict[str, list[tuple[int, int]]] = {"header_lands": [], "lands": []}
         for _ in range(count + LATENCY - 1):
             await RisingEdge(self.dut.clk)
             assert self.dut.here.value == 0, f"{kind}: here before its last word"
             loops.append(self.dut.loops_here.value == 1)
+            for name, words in landed.items():
+                if lands := unsigned(getattr(self.dut, name).value):
+                    words.append((lands, unsigned(self.dut.prg_data.value)))
         await RisingEdge(self.dut.clk)
         assert self.dut.here.value == 1, f"{kind}: not here in time"
         due = isa.LOOP_WORDS + LATENCY - 1 if kind != "header" else -1
         # in the first cycle it may still tell of the fetch before
         assert [i for i, high in enumerate(loops) if high and i] == [due] * (due > 0), f"{kind}: loops_here {loops}"
-        words = int(str(self.dut.words.value)[-64 * count :], 2)  # words beyond the first header are unknown at first
+        expected = [(1 << i, self.memory[first + i]) for i in range(count)]
+        if kind == "header":
+            assert landed == {"header_lands": expected, "lands": []}
+            return
+        assert landed == {"header_lands": [], "lands": expected}
+        kept = unsigned(self.dut.words.value)
         for i in range(count):
-            got = words >> (64 * i) & (1 << 64) - 1
-            assert got == self.memory[first + i], f"word {i} of the {kind} at {first}"
+            assert kept >> (64 * i) & (1 << 64) - 1 == self.memory[first + i], f"word {i} of the {kind} at {first}"
 
 
 @cocotb.test(timeout_time=5, timeout_unit="ms")

@@ -24,7 +24,7 @@ module stream_out #(
     input  wire              start,
     input  wire [ADDR-1:0]   base,
     // at most 2**ADDR
-    input  wire [23:0]       words,
+    input  wire [ADDR:0]     words,
     // pulse: end the frame early
     input  wire              flush,
     // level, from the cycle after start until the last beat was taken
@@ -77,11 +77,11 @@ module stream_out #(
             end
         end
 
-        if (start && words != 24'd0) begin
+        if (start && words != {ADDR+1{1'b0}}) begin
             sending <= 1'b1;
             read_addr <= base;
             settle <= 2'b00;
-            to_show <= words[ADDR:0];
+            to_show <= words;
         end
 
         if (flush) begin
@@ -98,7 +98,6 @@ module stream_out #(
         end
     end
 
-    wire _unused = &{1'b0, words};
 
 endmodule
 

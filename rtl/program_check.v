@@ -1,0 +1,104 @@
+// SPDX-License-Identifier: Apache-2.0
+// Checks the program header, or a descriptor, word by word as it is fetched, so that words need not be kept for it.
+// Right: the header is of this configuration and its frames lie within memory; the descriptor is of a known kind, its
+// indices and bases are in range, reserved bits are zero. Bounds of the loops are the address generators' own affair.
+// Latency: `right` falls 2 cycles after a wrong word, 3 after a frame that reaches beyond the memory.
+
+`resetall
+`default_nettype none
+`include "intact_defs.vh"
+
+module program_check #(
+    // as in intact_core
+    parameter ROWS = 8,
+    parameter COLS = 8,
+    parameter LANES = 8,
+    parameter ACT_DEPTH = 4096,
+    parameter WGT_DEPTH = 1024,
+    parameter PRM_DEPTH = 256,
+    parameter LAYERS = 256,
+    parameter TABLES = 0,
+    // 1: window jobs are legal
+    parameter WINDOW = 0,
+    // descriptors that program memory holds
+    parameter MOST_JOBS = 72
+) (
+    input  wire        clk,
+    // a fetch begins
+    input  wire        begins,
+    // one hot: this word of the header, of a descriptor, stands at `word`
+    input  wire [`INTACT_HEADER_WORDS-1:0]     header_lands,
+    input  wire [`INTACT_DESCRIPTOR_WORDS-1:0] lands,
+    input  wire [63:0] word,
+    // nothing wrong has come since the fetch began
+    output reg         right
+);
+
+    // the word in every place: what belongs to another word is not looked at
+    wire [64*`INTACT_HEADER_WORDS-1:0]     header = {`INTACT_HEADER_WORDS{word}};
+    wire [64*`INTACT_DESCRIPTOR_WORDS-1:0] descriptor = {`INTACT_DESCRIPTOR_WORDS{word}};
+
+    // value <= limit, cheaper than a subtraction where the limit is a power of two
+    function at_most(input [31:0] value, input [31:0] limit);
+        at_most = (value < limit) | (value == limit);
+    endfunction
+
+    // ---- header ----
+    localparam INPUT  = `HDR_IN_BASE_LSB / 64;
+    localparam OUTPUT = `HDR_OUT_BASE_LSB / 64;
+    // a base and a length within the memory have no bits above these, and their sum is short
+    localparam [31:0] ACT_BITS = (32'd1 << $clog2(ACT_DEPTH + 1)) - 32'd1;
+    wire [31:0] base   = {8'd0, header_lands[OUTPUT] ? header[`HDR_OUT_BASE] : header[`HDR_IN_BASE]};
+    wire [31:0] length = {8'd0, header_lands[OUTPUT] ? header[`HDR_OUT_WORDS] : header[`HDR_IN_WORDS]};
+    reg  [31:0] frame_end;
+    reg         frame_came;
+
+    wire [`INTACT_HEADER_WORDS-1:0] header_right;
+    assign header_right[0] =
+        (header[`HDR_MAGIC] == `INTACT_MAGIC) & (header[`HDR_VERSION] == `INTACT_VERSION)
+        & ({24'd0, header[`HDR_ROWS]} == ROWS) & ({24'd0, header[`HDR_COLS]} == COLS) & ({24'd0, header[`HDR_LANES]} == LANES);
+    wire frame_right = ~(|((base | length) & ~ACT_BITS)) & (|length);
+    assign header_right[INPUT] = frame_right & (|header[`HDR_JOBS]) & at_most({16'd0, header[`HDR_JOBS]}, MOST_JOBS);
+    assign header_right[OUTPUT] = frame_right & at_most({16'd0, header[`HDR_LAYERS]}, LAYERS);
+    assign header_right[`HDR_ACT_WORDS_LSB / 64] =
+        at_most({8'd0, header[`HDR_ACT_WORDS]}, ACT_DEPTH) & at_most({8'd0, header[`HDR_PRM_WORDS]}, PRM_DEPTH);
+    assign header_right[`HDR_WGT_WORDS_LSB / 64] =
+        at_most({8'd0, header[`HDR_WGT_WORDS]}, WGT_DEPTH) & at_most({24'd0, header[`HDR_TABLES]}, TABLES)
+        & ~(|header[`HDR_RESERVED0]);
+
+    // ---- descriptor ----
+    localparam OPCODE = 0;
+    localparam BASES  = `DSC_OUT_BASE_LSB / 64;
+    localparam LAYER  = `DSC_LAYER_LSB / 64;
+    localparam WEIGHT = `DSC_WGT_BASE_LSB / 64;
+    localparam LAST   = `DSC_RESERVED3_LSB / 64;
+    wire accumulate = (descriptor[`DSC_OPCODE] == `INTACT_OPCODE_ACCUMULATE);
+    wire window     = (descriptor[`DSC_OPCODE] == `INTACT_OPCODE_WINDOW) & (WINDOW != 0);
+    wire opcode_right = (accumulate | window) & ~(|descriptor[`DSC_RESERVED0]) & ~(|descriptor[`DSC_RESERVED1]);
+    wire weight_right = ({8'd0, descriptor[`DSC_WGT_BASE]} < WGT_DEPTH);
+    wire layer_right  =
+        ({16'd0, descriptor[`DSC_LAYER]} < LAYERS) & ({24'd0, descriptor[`DSC_TABLE]} <= TABLES)
+        & ({24'd0, descriptor[`DSC_OUT_GROUP]} < ROWS / LANES) & ({24'd0, descriptor[`DSC_LAST_BEAT]} < COLS / LANES);
+    wire bases_right  = ({8'd0, descriptor[`DSC_OUT_BASE]} < ACT_DEPTH) & ({8'd0, descriptor[`DSC_PRM_BASE]} < PRM_DEPTH);
+    wire last_right   = ~(|descriptor[`DSC_RESERVED3]);
+
+    // ---- what has come ----
+    reg [`INTACT_HEADER_WORDS-1:0] header_wrong;
+    reg [4:0]                      wrong;
+
+    always @(posedge clk) begin
+        header_wrong <= header_lands & ~header_right & {`INTACT_HEADER_WORDS{~begins}};
+        wrong <= {5{~begins}} & {lands[OPCODE], lands[WEIGHT], lands[LAYER], lands[BASES], lands[LAST]}
+                 & ~{opcode_right, weight_right, layer_right, bases_right, last_right};
+        frame_came <= ~begins & (header_lands[INPUT] | header_lands[OUTPUT]);
+        frame_end  <= (base & ACT_BITS) + (length & ACT_BITS);
+
+        if (begins) right <= 1'b1;
+        else if ((|header_wrong) | (|wrong) | (frame_came & ~at_most(frame_end, ACT_DEPTH))) right <= 1'b0;
+    end
+
+    wire _unused = &{1'b0, lands, header, descriptor};
+
+endmodule
+
+`resetall
