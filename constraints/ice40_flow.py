@@ -11,14 +11,13 @@ from typing import Any
 from constraints.boards import Board
 from constraints.ecp5_flow import timing
 from constraints.flow import ROOT, Figure, Flow, Memory, Stages, Timing, relative, synthesis_script, tool
-from pyexport.devices import FAMILIES, block_rams, is_large
+from pyexport.devices import FAMILIES, block_rams, is_large, large_blocks
 from pyexport.errors import IntactError
 from pyexport.hwconfig import HwConfig
 
 BLOCK_RAM = "SB_RAM40_4K"
 FAMILY = FAMILIES["ice40"]
 LARGE_RAM = "SB_SPRAM256KA"
-LARGE_WIDTH = 16
 MULTIPLIER = "SB_MAC16"
 RESOURCES = (
     ("logic cells", "ICESTORM_LC"),
@@ -72,7 +71,7 @@ class Ice40(Flow):
         for memory in memories:
             kind = LARGE_RAM if is_large(memory, FAMILY) else BLOCK_RAM
             depth, width = FAMILY.shapes[0]
-            needed = -(-memory.width // LARGE_WIDTH) if kind == LARGE_RAM else -(-memory.bits // (depth * width))
+            needed = large_blocks(memory, FAMILY) if kind == LARGE_RAM else -(-memory.bits // (depth * width))
             if found[kind][memory.instance] < needed:
                 raise IntactError(
                     f"synthesis: {memory.instance}, {memory.depth} words of {memory.width} bits, needs at least "

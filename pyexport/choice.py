@@ -33,11 +33,15 @@ class Wanted:
 
 @dataclass(frozen=True)
 class Need:
-    """What hardware takes of a device. memories: each with its block RAMs.  luts: None where no model knows them."""
+    """What hardware takes of a device. memories: each with its block RAMs.  luts: None where no model knows them.
+
+    large: blocks of the device's other kind of memory (iCE40: SPRAM).
+    """
 
     memories: tuple[tuple[Memory, int], ...]
     multipliers: int
     luts: int | None
+    large: int = 0
 
     @property
     def block_rams(self) -> int:
@@ -83,10 +87,10 @@ class Choice:
 def need(hardware: HwConfig, device: Device) -> Need:
     """What `hardware` takes of `device`."""
     family = FAMILIES[device.family]
-    blocks = tuple(
-        (memory, devices.block_rams(memory, family)) for memory in (*devices.memories(hardware), *family.own)
-    )
-    return Need(blocks, devices.multipliers(hardware, family), devices.luts(hardware, family))
+    every = (*devices.memories(hardware), *family.own)
+    blocks = tuple((memory, devices.block_rams(memory, family)) for memory in every)
+    large = sum(devices.large_blocks(memory, family) for memory in every)
+    return Need(blocks, devices.multipliers(hardware, family), devices.luts(hardware, family), large)
 
 
 def problems(found: Need, device: Device) -> tuple[str, ...]:
@@ -97,6 +101,8 @@ def problems(found: Need, device: Device) -> tuple[str, ...]:
         lines.append(f"{found.multipliers} multipliers, the device has {device.multipliers}")
     if found.block_rams > device.block_rams:
         lines.append(f"{found.block_rams} block RAMs, the device has {device.block_rams}")
+    if found.large > device.large:
+        lines.append(f"{found.large} large memories (SPRAM), the device has {device.large}")
     if found.luts is not None and found.luts > limit:
         lines.append(f"about {found.luts:,} LUTs, {devices.MOST_LUTS:.0%} of the device's are {limit:,}")
     return tuple(lines)
@@ -153,7 +159,7 @@ def trial(array: HwConfig, device: Device, measure: Measure) -> Trial:
     """One array on a device."""
     found = need(array, device)
     if found.multipliers > device.multipliers:
-        return Trial(array, found, None, problems(replace(found, memories=(), luts=None), device))
+        return Trial(array, found, None, problems(replace(found, memories=(), luts=None, large=0), device))
     try:
         hardware, used, cycles = measure(array)
     except IntactError as error:

@@ -70,7 +70,8 @@ class Family:
     product, requantise: multiplier blocks of an int8 product and of a requantise lane.
     pairs: whether a block computes two products where the array is packed.
     luts: None where no array of this family has been measured.
-    large: memories that lie outside block RAM where they have more bits than these and at most `large_depth` words.
+    large: memories that lie outside block RAM, in blocks of `large_depth` words of `large_width` bits, where they have
+    more bits than these and at most so many words.
     own: what the family's own Verilog keeps in block RAM besides the memories.
     """
 
@@ -82,18 +83,20 @@ class Family:
     luts: LutModel | None
     large: Mapping[str, int] = field(default_factory=dict)
     large_depth: int = 0
+    large_width: int = 1
     own: tuple[Memory, ...] = ()
 
 
 @dataclass(frozen=True)
 class Device:
-    """luts, multipliers, block_rams: how many it has.  boards: those that carry it."""
+    """luts, multipliers, block_rams, large (blocks of the family's): how many it has.  boards: those that carry it."""
 
     name: str
     family: str
     luts: int
     multipliers: int
     block_rams: int
+    large: int = 0
     boards: tuple[str, ...] = ()
 
 
@@ -128,6 +131,7 @@ FAMILIES = {
         luts=None,
         large={"weight_memory": 32_768, "payload": 0},
         large_depth=16_384,
+        large_width=16,
         own=(Memory("delay_offset", 16, 32), Memory("act_steps", 8, 14), Memory("wgt_steps", 8, 14)),
     ),
     "xilinx": Family(_BLOCKS_18K, 9, product=1, requantise=4, pairs=True, luts=None),
@@ -142,7 +146,7 @@ DEVICES = {
         Device("LFE5U-85F", "ecp5", luts=83_640, multipliers=156, block_rams=208, boards=("ulx3s",)),
         Device("GW1NR-LV9", "gowin", luts=8_640, multipliers=40, block_rams=26, boards=("tangnano9k",)),
         Device("GW2AR-LV18", "gowin", luts=20_736, multipliers=96, block_rams=46, boards=("tangnano20k",)),
-        Device("iCE40UP5K", "ice40", luts=5_280, multipliers=8, block_rams=30, boards=("icebreaker",)),
+        Device("iCE40UP5K", "ice40", luts=5_280, multipliers=8, block_rams=30, large=4, boards=("icebreaker",)),
         Device("XC7A35T", "xilinx", luts=20_800, multipliers=90, block_rams=100, boards=("arty_a7_35t",)),
         Device("XC7A100T", "xilinx", luts=63_400, multipliers=240, block_rams=270, boards=("arty_a7_100t",)),
         Device("XC7Z020", "xilinx", luts=53_200, multipliers=220, block_rams=280, boards=("pynq_z2",)),
@@ -206,6 +210,11 @@ def is_large(memory: Memory, family: Family) -> bool:
 def block_rams(memory: Memory, family: Family) -> int:
     """Block RAMs that a memory takes."""
     return 0 if is_large(memory, family) else shaped(memory, family)[0]
+
+
+def large_blocks(memory: Memory, family: Family) -> int:
+    """Large blocks that a memory takes."""
+    return -(-memory.width // family.large_width) if is_large(memory, family) else 0
 
 
 def multipliers(hardware: HwConfig, family: Family) -> int:

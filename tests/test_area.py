@@ -326,7 +326,20 @@ def test_arrays_of_a_board_are_those_that_fit() -> None:
     ]  # fmt: skip
     assert not too_large
     arrays, too_large = area.arrays_of("default,4x4,largest", BOARDS["icebreaker"])
-    assert [(each.array, each.packed) for each in arrays] == [("4x1", 0), ("4x2", 1)] and too_large == ["4x4"]
+    assert [(each.array, each.packed) for each in arrays] == [("4x1", 0), ("2x2", 0)] and too_large == ["4x4"]
+
+
+def test_weights_in_spram_and_the_links_payload_share_four() -> None:
+    device = find_device("icebreaker")
+    depths = {"act_depth": 768, "wgt_depth": 2048, "prm_depth": 256, "prg_depth": 512, "layers": 256}
+    for hardware, blocks in ((HwConfig(4, 1, 1, **depths), 3), (HwConfig(4, 2, 1, packed=1, **depths), 5)):
+        found = choice.need(hardware, device)
+        assert found.large == blocks
+        assert choice.problems(found, device) == (
+            () if blocks <= 4 else ("5 large memories (SPRAM), the device has 4",)
+        )
+    small = choice.need(HwConfig(4, 2, 1, packed=1, **depths | {"wgt_depth": 256}), device)
+    assert small.large == 1, "what fits block RAM lies there"
 
 
 def test_an_unknown_cell_or_top_is_refused() -> None:
