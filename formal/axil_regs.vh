@@ -29,6 +29,18 @@ end
 // ---- what a write is checked with is up to date when it can come ----
 always @* if (f_past && aw_full) assert (word_fits == ({7'd0, word} < depth) && word_ends == (slice == last_slice));
 
+// ---- what is read is the register of the cycle before ----
+reg [31:0] f_value;
+reg        f_mapped;
+reg [5:0]  f_word;
+always @(posedge clk) {f_value, f_mapped, f_word} <= {value, mapped, ar_word};
+always @* if (f_past) begin
+    assert (chosen == f_value && exists == f_mapped);
+    if (ar_known) assert (ar_full && ar_word == f_word);
+end
+always @(posedge clk)
+    if (f_ran && $past(read)) assert (s_axil_rdata == $past(f_value) && s_axil_rresp == ($past(f_mapped) ? OKAY : SLVERR));
+
 // ---- a response that waits holds ----
 always @(posedge clk) if (f_ran) begin
     if ($past(s_axil_bvalid && !s_axil_bready)) assert (s_axil_bvalid && $stable(s_axil_bresp));
@@ -41,15 +53,15 @@ always @* if (f_past) begin
     if (s_axil_rvalid) assert (s_axil_rresp == OKAY || s_axil_rresp == SLVERR);
 end
 
-// ---- every request is answered: a write in the next cycle, a read within four, counted anew where LAYER_INDEX is written ----
+// ---- every request is answered: a write in the next cycle, a read within six, counted anew where LAYER_INDEX is written ----
 reg [2:0] f_read_wait;
 wire      f_index = write_layer;
 wire      f_accept = write_ctrl || write_layer || write_target || write_data;
 always @(posedge clk)
-    f_read_wait <= (rst || !ar_full || s_axil_rvalid || read || f_index) ? 3'd0 : f_read_wait + 3'd1;
+    f_read_wait <= (rst || !ar_full || !ar_known || s_axil_rvalid || read || f_index) ? 3'd0 : f_read_wait + 3'd1;
 always @(posedge clk)
     if (f_ran && $past(aw_full && w_full && !s_axil_bvalid)) assert (s_axil_bvalid);
-always @* if (f_past) assert (f_read_wait <= 3'd3 && f_read_wait + {1'b0, settle} <= 3'd3);
+always @* if (f_past) assert (f_read_wait <= 3'd4 && settle <= 3'd4 && {1'b0, f_read_wait} + {1'b0, settle} <= 4'd4);
 
 // ---- nothing is loaded from two cycles after a run began on ----
 always @(posedge clk) if (f_ran && $past(running)) assert (busy);
@@ -67,6 +79,6 @@ always @(posedge clk) begin
     f_stalled <= !rst && (f_stalled || (s_axil_bvalid && !s_axil_bready && aw_full && w_full));
     cover (f_ran && f_stalled && f_b_out && s_axil_bresp == SLVERR);
     cover (f_ran && f_r_out && s_axil_rresp == OKAY && f_read_wait == 3'd0 && layer_index == 12'd1);
-    cover (f_ran && f_read_wait == 3'd3);
+    cover (f_ran && f_read_wait == 3'd4);
     cover (f_ran && load_valid && load_addr == 24'd1);
 end

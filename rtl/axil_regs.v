@@ -9,9 +9,9 @@
 // LOAD_DATA fills a word slice by slice, lowest first; after the last one the word address advances. LOAD_ADDR sets slice 0.
 // LOAD_DATA looks at `running` a cycle late, and at `start`.
 // Requirement: `running` is high from the cycle after `start` on, so that no LOAD_DATA slips in behind a start.
-// Latency: a write acts, and answers, 2 cycles after the later of AW and W; a read answers 2 cycles after AR, a read that
-// follows a write of LAYER_INDEX up to 3 cycles later (`layer_cycles` settles). Throughput: one write and one read
-// per 2 cycles. AW and W come in any order; no combinational path from an AXI input to an AXI output.
+// Latency: a write acts, and answers, 2 cycles after the later of AW and W; a read answers 3 cycles after AR, a read that
+// follows a write of LAYER_INDEX up to 4 cycles later (`layer_cycles` settles). Throughput: one write per 2 cycles, one read
+// per 3. AW and W come in any order; no combinational path from an AXI input to an AXI output.
 
 `resetall
 `default_nettype none
@@ -151,23 +151,28 @@ module axil_regs #(
 
     // ------------------------------------------------------------ which writes are accepted
 
+    wire data_fits    = w_whole && !busy && word_fits;
+    wire acceptable   = (to_ctrl && w_whole) || (to_layer && w_is_layer) || (to_target && w_is_target) || (to_data && data_fits);
     wire write_ctrl   = write && to_ctrl && w_whole;
     wire write_layer  = write && to_layer && w_is_layer;
     wire write_target = write && to_target && w_is_target;
-    wire write_data   = write && to_data && w_whole && !busy && word_fits;
+    wire write_data   = write && to_data && data_fits;
 
     // ------------------------------------------------------------ read
 
     reg        ar_full;
     reg [5:0]  ar_word;
-    reg [1:0]  settle;  // cycles until layer_cycles is valid
+    reg        ar_known;  // `chosen` and `exists` are what it asks for, of the cycle before
+    reg [2:0]  settle;    // cycles until `chosen` can be layer_cycles
     reg        irq_enable;
     reg [31:0] value;
     reg        mapped;
+    reg [31:0] chosen;
+    reg        exists;
 
     assign s_axil_arready = !ar_full;
 
-    wire read = ar_full && !s_axil_rvalid && settle == 2'd0;
+    wire read = ar_full && ar_known && !s_axil_rvalid && settle == 3'd0;
 
     always @* begin
         mapped = 1'b1;
@@ -221,24 +226,30 @@ module axil_regs #(
         clear <= 1'b0;
         load_valid <= 1'b0;
         irq <= irq_enable && (done || error);
-        if (settle != 2'd0) settle <= settle - 2'd1;
+        if (settle != 3'd0) settle <= settle - 3'd1;
         word_fits <= {7'd0, word} < depth;
         word_ends <= slice == last_slice;
         busy <= running || start;
 
+        ar_known <= ar_full && !read;
+        chosen <= value;
+        exists <= mapped;
+
         if (read) begin
             ar_full <= 1'b0;
             s_axil_rvalid <= 1'b1;
-            s_axil_rdata <= value;
-            s_axil_rresp <= mapped ? OKAY : SLVERR;
+        end
+        if (!s_axil_rvalid) begin
+            s_axil_rdata <= chosen;
+            s_axil_rresp <= exists ? OKAY : SLVERR;
         end
 
         if (write) begin
             aw_full <= 1'b0;
             w_full <= 1'b0;
             s_axil_bvalid <= 1'b1;
-            s_axil_bresp <= write_ctrl || write_layer || write_target || write_data ? OKAY : SLVERR;
         end
+        if (!s_axil_bvalid) s_axil_bresp <= acceptable ? OKAY : SLVERR;
 
         if (write_ctrl) begin
             start <= w_data[0];
@@ -249,7 +260,7 @@ module axil_regs #(
         end
         if (write_layer) begin
             layer_index <= w_data[11:0];
-            settle <= 2'd3;
+            settle <= 3'd4;
         end
         if (write_target) begin
             target <= w_data[29:28];
@@ -270,6 +281,7 @@ module axil_regs #(
             aw_full <= 1'b0;
             w_full <= 1'b0;
             ar_full <= 1'b0;
+            ar_known <= 1'b0;
             s_axil_bvalid <= 1'b0;
             s_axil_rvalid <= 1'b0;
             start <= 1'b0;
@@ -281,7 +293,7 @@ module axil_regs #(
             load_valid <= 1'b0;
             busy <= 1'b0;
             layer_index <= 12'd0;
-            settle <= 2'd3;
+            settle <= 3'd4;
             target <= `LOAD_PROGRAM;
             word <= 25'd0;
             slice <= 12'd0;

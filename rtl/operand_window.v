@@ -25,7 +25,7 @@ module operand_window #(
     input  wire [7:0]                         pad,
     // they enter the window in this cycle
     input  wire                               shift,
-    // a window job; now its second word of weights
+    // a window job, two cycles and more before its first word stands at x; now its second word of weights
     input  wire                               windowed,
     input  wire                               second,
     // operands of lane c, multiplier r at [8*(c*ROWS + r) +: 8]
@@ -56,15 +56,18 @@ module operand_window #(
             always @(posedge clk) if (shift) window <= {column, window[3*COLUMN-1:COLUMN]};
 
             for (c = 0; c < COLS; c = c + 1) begin : gen_lane
+                // one for each lane, which lie far apart; synthesis would make one of them
+                (* keep *) reg lane_windowed;
+                always @(posedge clk) lane_windowed <= windowed;
                 for (r = 0; r < ROWS; r = r + 1) begin : gen_multiplier
                     wire [7:0] broadcast = window[WORD*6 + 8*r +: 8];
                     if (r >= 9) begin : gen_broadcast
                         assign x[8*(c*ROWS + r) +: 8] = broadcast;
                     end else if (ROWS + r < 9) begin : gen_two
                         assign x[8*(c*ROWS + r) +: 8] =
-                            ~windowed ? broadcast : second ? window[WORD*(ROWS + r - 3) + 8*c +: 8] : window[WORD*r + 8*c +: 8];
+                            ~lane_windowed ? broadcast : second ? window[WORD*(ROWS + r - 3) + 8*c +: 8] : window[WORD*r + 8*c +: 8];
                     end else begin : gen_one
-                        assign x[8*(c*ROWS + r) +: 8] = windowed ? window[WORD*r + 8*c +: 8] : broadcast;
+                        assign x[8*(c*ROWS + r) +: 8] = lane_windowed ? window[WORD*r + 8*c +: 8] : broadcast;
                     end
                 end
             end

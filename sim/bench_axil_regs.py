@@ -234,7 +234,7 @@ async def address_and_data_in_any_order(dut: Any) -> None:
 @cocotb.test(timeout_time=2, timeout_unit="ms")
 @cocotb.parametrize(stall=[0.0, 0.5])
 async def many_outstanding(dut: Any, stall: float) -> None:
-    """Queued writes and reads: each is answered once and in order; without stalls every 2 cycles."""
+    """Queued writes and reads: each is answered once and in order; without stalls every 3 cycles at most."""
     host = await Host(dut).start(stall)
     assert await host.write("LOAD_ADDR", 0)
     count = min(60, SLICES[0] * DEPTHS[0])
@@ -249,7 +249,7 @@ async def many_outstanding(dut: Any, stall: float) -> None:
         await read.wait()
         assert (int.from_bytes(read.data.data, "little") == MAGIC) == bool(i % 2)
     spent = (get_sim_time("ns") - begin) / CLOCK_NS
-    assert stall or spent <= 2 * count + 8, f"{spent} cycles for {count} writes and reads"
+    assert stall or spent <= 3 * count + 8, f"{spent} cycles for {count} writes and reads"
     await cycles(dut, 2)
     assert host.loads == expected
     assert dut.s_axil_awready.value == 1 and dut.s_axil_wready.value == 1 and dut.s_axil_arready.value == 1

@@ -158,7 +158,7 @@ async def abort_with_a_frame_behind(dut: Any, stall: float) -> None:
     words = OVERLAPPED.frames.shape[1]
     span = OVERLAPPED.layer_ends[-1] + words + OVERLAPPED.outputs.shape[1] + 60 + int(2 * stall * words)
     opens = OVERLAPPED.layer_ends[0] + words  # about where the second frame comes in
-    delays = [*range(0, span, span // 4), *range(opens - 10, opens + 2 * words, 7)]
+    delays = [*range(0, span, span // 4), *range(opens - 20, opens + 2 * words, 5)]
     seen = set()
     for delay in delays:
         host.taken.beats.clear()
