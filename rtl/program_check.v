@@ -44,6 +44,7 @@ module program_check #(
     endfunction
 
     // ---- header ----
+    localparam [31:0] MAGIC = `INTACT_MAGIC;
     localparam INPUT  = `HDR_IN_BASE_LSB / 64;
     localparam OUTPUT = `HDR_OUT_BASE_LSB / 64;
     // a base and a length within the memory have no bits above these, and their sum is short
@@ -52,49 +53,53 @@ module program_check #(
     wire [31:0] length = {8'd0, header_lands[OUTPUT] ? header[`HDR_OUT_WORDS] : header[`HDR_IN_WORDS]};
     reg  [31:0] frame_end;
     reg         frame_came;
-
-    wire [`INTACT_HEADER_WORDS-1:0] header_right;
-    assign header_right[0] =
-        (header[`HDR_MAGIC] == `INTACT_MAGIC) & (header[`HDR_VERSION] == `INTACT_VERSION)
-        & ({24'd0, header[`HDR_ROWS]} == ROWS) & ({24'd0, header[`HDR_COLS]} == COLS) & ({24'd0, header[`HDR_LANES]} == LANES);
-    wire frame_right = ~(|((base | length) & ~ACT_BITS)) & (|length);
-    assign header_right[INPUT] = frame_right & (|header[`HDR_JOBS]) & at_most({16'd0, header[`HDR_JOBS]}, MOST_JOBS);
-    assign header_right[OUTPUT] = frame_right & at_most({16'd0, header[`HDR_LAYERS]}, LAYERS);
-    assign header_right[`HDR_ACT_WORDS_LSB / 64] =
-        at_most({8'd0, header[`HDR_ACT_WORDS]}, ACT_DEPTH) & at_most({8'd0, header[`HDR_PRM_WORDS]}, PRM_DEPTH);
-    assign header_right[`HDR_WGT_WORDS_LSB / 64] =
-        at_most({8'd0, header[`HDR_WGT_WORDS]}, WGT_DEPTH) & at_most({24'd0, header[`HDR_TABLES]}, TABLES)
-        & ~(|header[`HDR_RESERVED0]);
+    wire [31:0] reserved = header[`HDR_RESERVED0];
+    wire        is_frame  = header_lands[INPUT] | header_lands[OUTPUT];
+    // a few bits each, for the words come straight from memory
+    wire [15:0] header_wrong = {
+        {4{header_lands[0]}} & ~{
+            header[15:0] == MAGIC[15:0], header[31:16] == MAGIC[31:16],
+            (header[`HDR_VERSION] == `INTACT_VERSION) & ({24'd0, header[`HDR_ROWS]} == ROWS),
+            ({24'd0, header[`HDR_COLS]} == COLS) & ({24'd0, header[`HDR_LANES]} == LANES)
+        },
+        {3{is_frame}} & ~{~(|(base & ~ACT_BITS)), ~(|(length & ~ACT_BITS)), |(length & ACT_BITS)},
+        {2{header_lands[INPUT]}} & ~{|header[`HDR_JOBS], at_most({16'd0, header[`HDR_JOBS]}, MOST_JOBS)},
+        header_lands[OUTPUT] & ~at_most({16'd0, header[`HDR_LAYERS]}, LAYERS),
+        {2{header_lands[`HDR_ACT_WORDS_LSB / 64]}} & ~{
+            at_most({8'd0, header[`HDR_ACT_WORDS]}, ACT_DEPTH), at_most({8'd0, header[`HDR_PRM_WORDS]}, PRM_DEPTH)
+        },
+        {4{header_lands[`HDR_WGT_WORDS_LSB / 64]}} & ~{
+            at_most({8'd0, header[`HDR_WGT_WORDS]}, WGT_DEPTH), at_most({24'd0, header[`HDR_TABLES]}, TABLES),
+            ~(|reserved[15:0]), ~(|reserved[31:16])
+        }
+    };
 
     // ---- descriptor ----
-    localparam OPCODE = 0;
-    localparam BASES  = `DSC_OUT_BASE_LSB / 64;
-    localparam LAYER  = `DSC_LAYER_LSB / 64;
-    localparam WEIGHT = `DSC_WGT_BASE_LSB / 64;
-    localparam LAST   = `DSC_RESERVED3_LSB / 64;
     wire accumulate = (descriptor[`DSC_OPCODE] == `INTACT_OPCODE_ACCUMULATE);
     wire window     = (descriptor[`DSC_OPCODE] == `INTACT_OPCODE_WINDOW) & (WINDOW != 0);
-    wire opcode_right = (accumulate | window) & ~(|descriptor[`DSC_RESERVED0]) & ~(|descriptor[`DSC_RESERVED1]);
-    wire weight_right = ({8'd0, descriptor[`DSC_WGT_BASE]} < WGT_DEPTH);
-    wire layer_right  =
-        ({16'd0, descriptor[`DSC_LAYER]} < LAYERS) & ({24'd0, descriptor[`DSC_TABLE]} <= TABLES)
-        & ({24'd0, descriptor[`DSC_OUT_GROUP]} < ROWS / LANES) & ({24'd0, descriptor[`DSC_LAST_BEAT]} < COLS / LANES);
-    wire bases_right  = ({8'd0, descriptor[`DSC_OUT_BASE]} < ACT_DEPTH) & ({8'd0, descriptor[`DSC_PRM_BASE]} < PRM_DEPTH);
-    wire last_right   = ~(|descriptor[`DSC_RESERVED3]);
+    wire [8:0] descriptor_wrong = {
+        {2{lands[0]}} & ~{accumulate | window, ~(|descriptor[`DSC_RESERVED0]) & ~(|descriptor[`DSC_RESERVED1])},
+        lands[`DSC_WGT_BASE_LSB / 64] & ~({8'd0, descriptor[`DSC_WGT_BASE]} < WGT_DEPTH),
+        {3{lands[`DSC_LAYER_LSB / 64]}} & ~{
+            {16'd0, descriptor[`DSC_LAYER]} < LAYERS, {24'd0, descriptor[`DSC_TABLE]} <= TABLES,
+            ({24'd0, descriptor[`DSC_OUT_GROUP]} < ROWS / LANES) & ({24'd0, descriptor[`DSC_LAST_BEAT]} < COLS / LANES)
+        },
+        {2{lands[`DSC_OUT_BASE_LSB / 64]}} & ~{
+            {8'd0, descriptor[`DSC_OUT_BASE]} < ACT_DEPTH, {8'd0, descriptor[`DSC_PRM_BASE]} < PRM_DEPTH
+        },
+        lands[`DSC_RESERVED3_LSB / 64] & (|descriptor[`DSC_RESERVED3])
+    };
 
     // ---- what has come ----
-    reg [`INTACT_HEADER_WORDS-1:0] header_wrong;
-    reg [4:0]                      wrong;
+    reg [24:0] wrong;
 
     always @(posedge clk) begin
-        header_wrong <= header_lands & ~header_right & {`INTACT_HEADER_WORDS{~begins}};
-        wrong <= {5{~begins}} & {lands[OPCODE], lands[WEIGHT], lands[LAYER], lands[BASES], lands[LAST]}
-                 & ~{opcode_right, weight_right, layer_right, bases_right, last_right};
-        frame_came <= ~begins & (header_lands[INPUT] | header_lands[OUTPUT]);
+        wrong      <= {header_wrong, descriptor_wrong} & {25{~begins}};
+        frame_came <= is_frame & ~begins;
         frame_end  <= (base & ACT_BITS) + (length & ACT_BITS);
 
         if (begins) right <= 1'b1;
-        else if ((|header_wrong) | (|wrong) | (frame_came & ~at_most(frame_end, ACT_DEPTH))) right <= 1'b0;
+        else if ((|wrong) | (frame_came & ~at_most(frame_end, ACT_DEPTH))) right <= 1'b0;
     end
 
     wire _unused = &{1'b0, lands, header, descriptor};
