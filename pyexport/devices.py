@@ -104,17 +104,17 @@ class Device:
 _BLOCKS_18K = ((512, 36), (1024, 18), (2048, 9), (4096, 4), (8192, 2), (16384, 1))
 
 _ECP5_LUTS = LutModel(
-    fixed=3406,
-    lane=150,
-    product=32.8,
+    fixed=3048,
+    lane=90,
+    product=33,
     pair=79,
-    requantise=871,
-    row=39,
+    requantise=883,
+    row=53,
     table=13,
     window=718,
     window_row=94,
     window_tap=8,
-    flattened=0.957,
+    flattened=0.958,
 )
 
 FAMILIES = {

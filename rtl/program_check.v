@@ -47,8 +47,15 @@ module program_check #(
     localparam [31:0] MAGIC = `INTACT_MAGIC;
     localparam INPUT  = `HDR_IN_BASE_LSB / 64;
     localparam OUTPUT = `HDR_OUT_BASE_LSB / 64;
-    // a base and a length within the memory have no bits above these, and their sum is short
+    // what is within a limit has no bits above these; the sum of two such values is short
     localparam [31:0] ACT_BITS = (32'd1 << $clog2(ACT_DEPTH + 1)) - 32'd1;
+    localparam [31:0] WGT_BITS = (32'd1 << $clog2(WGT_DEPTH + 1)) - 32'd1;
+    localparam [31:0] PRM_BITS = (32'd1 << $clog2(PRM_DEPTH + 1)) - 32'd1;
+    localparam [31:0] JOB_BITS = (32'd1 << $clog2(MOST_JOBS + 1)) - 32'd1;
+    wire [31:0] act_words = {8'd0, header[`HDR_ACT_WORDS]};
+    wire [31:0] wgt_words = {8'd0, header[`HDR_WGT_WORDS]};
+    wire [31:0] prm_words = {8'd0, header[`HDR_PRM_WORDS]};
+    wire [31:0] jobs      = {16'd0, header[`HDR_JOBS]};
     wire [31:0] base   = {8'd0, header_lands[OUTPUT] ? header[`HDR_OUT_BASE] : header[`HDR_IN_BASE]};
     wire [31:0] length = {8'd0, header_lands[OUTPUT] ? header[`HDR_OUT_WORDS] : header[`HDR_IN_WORDS]};
     reg  [31:0] frame_end;
@@ -56,21 +63,22 @@ module program_check #(
     wire [31:0] reserved = header[`HDR_RESERVED0];
     wire        is_frame  = header_lands[INPUT] | header_lands[OUTPUT];
     // a few bits each, for the words come straight from memory
-    wire [15:0] header_wrong = {
+    wire [19:0] header_wrong = {
         {4{header_lands[0]}} & ~{
             header[15:0] == MAGIC[15:0], header[31:16] == MAGIC[31:16],
             (header[`HDR_VERSION] == `INTACT_VERSION) & ({24'd0, header[`HDR_ROWS]} == ROWS),
             ({24'd0, header[`HDR_COLS]} == COLS) & ({24'd0, header[`HDR_LANES]} == LANES)
         },
         {3{is_frame}} & ~{~(|(base & ~ACT_BITS)), ~(|(length & ~ACT_BITS)), |(length & ACT_BITS)},
-        {2{header_lands[INPUT]}} & ~{|header[`HDR_JOBS], at_most({16'd0, header[`HDR_JOBS]}, MOST_JOBS)},
+        {3{header_lands[INPUT]}} & ~{|jobs, ~(|(jobs & ~JOB_BITS)), at_most(jobs & JOB_BITS, MOST_JOBS)},
         header_lands[OUTPUT] & ~at_most({16'd0, header[`HDR_LAYERS]}, LAYERS),
-        {2{header_lands[`HDR_ACT_WORDS_LSB / 64]}} & ~{
-            at_most({8'd0, header[`HDR_ACT_WORDS]}, ACT_DEPTH), at_most({8'd0, header[`HDR_PRM_WORDS]}, PRM_DEPTH)
+        {4{header_lands[`HDR_ACT_WORDS_LSB / 64]}} & ~{
+            ~(|(act_words & ~ACT_BITS)), at_most(act_words & ACT_BITS, ACT_DEPTH),
+            ~(|(prm_words & ~PRM_BITS)), at_most(prm_words & PRM_BITS, PRM_DEPTH)
         },
-        {4{header_lands[`HDR_WGT_WORDS_LSB / 64]}} & ~{
-            at_most({8'd0, header[`HDR_WGT_WORDS]}, WGT_DEPTH), at_most({24'd0, header[`HDR_TABLES]}, TABLES),
-            ~(|reserved[15:0]), ~(|reserved[31:16])
+        {5{header_lands[`HDR_WGT_WORDS_LSB / 64]}} & ~{
+            ~(|(wgt_words & ~WGT_BITS)), at_most(wgt_words & WGT_BITS, WGT_DEPTH),
+            at_most({24'd0, header[`HDR_TABLES]}, TABLES), ~(|reserved[15:0]), ~(|reserved[31:16])
         }
     };
 
@@ -91,10 +99,10 @@ module program_check #(
     };
 
     // ---- what has come ----
-    reg [24:0] wrong;
+    reg [28:0] wrong;
 
     always @(posedge clk) begin
-        wrong      <= {header_wrong, descriptor_wrong} & {25{~begins}};
+        wrong      <= {header_wrong, descriptor_wrong} & {29{~begins}};
         frame_came <= is_frame & ~begins;
         frame_end  <= (base & ACT_BITS) + (length & ACT_BITS);
 

@@ -63,7 +63,7 @@ module uart_frames #(
     wire [15:0]    announced = {rx_data, size[7:0]};
     wire           executes = state == EXECUTE;
     wire           receives = state == HEADER || state == BODY || state == CHECK;
-    wire           send = state == SEND && (!tx_valid || tx_ready) && (phase != 3'd5 || settle[1]);
+    wire           send = state == SEND && !tx_valid && (phase != 3'd5 || settle[1]);
 
     assign start = state == START;
     assign crc_right = crc == 16'd0;
