@@ -89,8 +89,8 @@ def test_bitstream_takes_the_exporters_variables(checkout: Path) -> None:
 def test_area_and_latency_take_their_variables(checkout: Path) -> None:
     executable(checkout / "scripts" / "setup.sh", "#!/bin/sh\n")
     executable(checkout / ".venv" / "bin" / "python", "#!/bin/sh\nprintf '%s\\n' \"$@\"\n")
-    done = run(["make", "area", "FAMILIES=ecp5", "ARRAYS=8x8,4x4", "FMAX=1", "SEEDS=2", "OUT=build/$x"], checkout)
-    expected = ["constraints/area.py", "--families", "ecp5", "--arrays", "8x8,4x4", "--fmax", "--seeds", "2"]
+    done = run(["make", "area", "BOARDS=ulx3s", "ARRAYS=8x8,4x4", "FMAX=1", "SEEDS=2", "OUT=build/$x"], checkout)
+    expected = ["constraints/area.py", "--boards", "ulx3s", "--arrays", "8x8,4x4", "--fmax", "--seeds", "2"]
     assert done.stdout.splitlines() == [*expected, "--out", "build/$x"], done.stderr
     assert run(["make", "area", "FMAX=0"], checkout).stdout.split() == ["constraints/area.py"]
     done = run(["make", "latency", "ARRAY=16x16", "CLOCK=80"], checkout)
