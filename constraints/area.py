@@ -80,7 +80,7 @@ def fitting(board: Board, rows: int, cols: int) -> HwConfig | None:
     """The array with as many requantise lanes as the board's device holds, packed if need be; None where none fits."""
     device = devices.find_device(board.name)
     wanted = choice.Wanted(most_lanes=board.lanes or max(rows, cols))
-    for array in choice.variants(rows, cols, wanted, devices.FAMILIES[board.family].pairs):
+    for array in choice.variants(rows, cols, wanted, devices.FAMILIES[board.family]):
         hardware = replace(array, **SMALL_DEPTHS.get(board.name, DEPTHS))
         if not choice.problems(choice.need(hardware, device), device):
             return hardware

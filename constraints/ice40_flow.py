@@ -11,13 +11,14 @@ from typing import Any
 from constraints.boards import Board
 from constraints.ecp5_flow import timing
 from constraints.flow import ROOT, Figure, Flow, Memory, Stages, Timing, relative, synthesis_script, tool
-from pyexport.devices import FAMILIES, block_rams, is_large, large_blocks
+from pyexport.devices import FAMILIES, SERIAL_MEMORY, block_rams, is_large, large_blocks
 from pyexport.errors import IntactError
 from pyexport.hwconfig import HwConfig
 
 BLOCK_RAM = "SB_RAM40_4K"
 FAMILY = FAMILIES["ice40"]
 LARGE_RAM = "SB_SPRAM256KA"
+LOADED = {"weight_memory": "weights", SERIAL_MEMORY: "params"}  # as host/intact_host.py calls what lies there
 MULTIPLIER = "SB_MAC16"
 RESOURCES = (
     ("logic cells", "ICESTORM_LC"),
@@ -39,8 +40,9 @@ class Ice40(Flow):
     block = 256
 
     def pll(self, board: Board, wanted: float) -> tuple[float, dict[str, int | str]]:
-        clock, multiply, power = ice40_pll(board.clock_in, wanted)
-        return clock, {"PLL_DIVF": multiply - 1, "PLL_DIVQ": power}
+        """As Flow. The PLL makes twice the clock, for the SPRAMs, and the clock as half of that."""
+        clock_2x, multiply, power = ice40_pll(board.clock_in, 2 * wanted)
+        return clock_2x / 2, {"PLL_DIVF": multiply - 1, "PLL_DIVQ": power}
 
     def multipliers(self, hardware: HwConfig) -> int:
         """One for each int8 product, or for two of neighbouring output lanes; four for each requantise lane."""
@@ -99,10 +101,16 @@ class Ice40(Flow):
         return figures, timing(result), placed
 
     def remark(self, memories: Sequence[Memory]) -> str:
-        """Weights in SPRAM are not part of the bitstream."""
-        if not any(memory.instance == "weight_memory" and is_large(memory, FAMILY) for memory in memories):
+        """What lies in SPRAM is not part of the bitstream."""
+        loads = [
+            LOADED[memory.instance] for memory in memories if memory.instance in LOADED and is_large(memory, FAMILY)
+        ]
+        if not loads:
             return ""
-        return "the weights lie in SPRAM, which a bitstream cannot fill: host/intact_host.py --load after each power-up"
+        return (
+            f"{' and '.join(loads)} lie in SPRAM, which a bitstream cannot fill: host/intact_host.py --load "
+            f"{','.join(loads)} after each power-up"
+        )
 
     def pack(self, stages: Stages, board: Board, placed: Path) -> Path:
         bitstream = stages.folder / "intact.bin"
@@ -113,12 +121,12 @@ class Ice40(Flow):
 
 
 def ice40_pll(clock_in: float, wanted: float) -> tuple[float, int, int]:
-    """The fastest clock of at most `wanted` MHz: MHz, multiplier, power of two that divides; 1 and 0: no PLL.
+    """The fastest clock of at most `wanted` MHz: MHz, multiplier, power of two that divides.
 
     Limits of the iCE40 UltraPlus data sheet (FPGA-DS-02008): inputs of 10 to 133 MHz, the oscillator at 533 to 1066
     MHz, outputs of 16 to 275 MHz. Raises IntactError where there is no such setting.
     """
-    best = (clock_in, 1, 0) if clock_in <= wanted + 1e-9 else None
+    best = None
     for multiply in range(1, 129):
         for power in range(1, 7):
             clock = clock_in * multiply / 2**power
@@ -126,5 +134,5 @@ def ice40_pll(clock_in: float, wanted: float) -> tuple[float, int, int]:
             if fits and clock <= wanted + 1e-9 and (best is None or clock > best[0] + 1e-9):
                 best = (clock, multiply, power)
     if best is None:
-        raise IntactError(f"clock: {wanted:g} MHz cannot be made; ask for {clock_in:g} MHz or 16 to 275 MHz")
+        raise IntactError(f"clock: {wanted:g} MHz cannot be made from {clock_in:g} MHz; ask for 16 to 275 MHz")
     return best

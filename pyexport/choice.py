@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from pyexport import devices, hwconfig
-from pyexport.devices import FAMILIES, Device, Memory
+from pyexport.devices import FAMILIES, SERIAL_MEMORY, Device, Family, Memory
 from pyexport.errors import IntactError
 from pyexport.hwconfig import HwConfig
 
@@ -24,11 +24,12 @@ SNUG = 512  # depths are whole multiples of it where powers of two take too many
 
 @dataclass(frozen=True)
 class Wanted:
-    """array: None to choose one.  most_lanes: requantise lanes at most.  packed: only arrays that are."""
+    """array: None to choose one.  most_lanes: requantise lanes at most.  packed, serial: only arrays that are."""
 
     array: HwConfig | None = None
     most_lanes: int = 64
     packed: bool = False
+    serial: bool = False
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,8 @@ class Trial:
         parts = [hardware.array]
         if hardware.lanes < math.gcd(hardware.rows, hardware.cols):
             parts.append(f"{hardware.lanes} requantise lane{'s' if hardware.lanes > 1 else ''}")
-        return ", ".join([*parts, "packed"] if hardware.packed else parts)
+        parts += ["packed"] if hardware.packed else []
+        return ", ".join([*parts, "serial parameters"] if hardware.prm_serial else parts)
 
 
 @dataclass(frozen=True)
@@ -143,16 +145,26 @@ def sizes(device: Device) -> list[tuple[int, int]]:
     )
 
 
-def variants(rows: int, cols: int, wanted: Wanted, pairs: bool) -> Iterator[HwConfig]:
+def variants(rows: int, cols: int, wanted: Wanted, family: Family) -> Iterator[HwConfig]:
     """An array with as many requantise lanes as there can be, then with fewer; each unpacked, then packed.
 
-    None is faster than those before it. pairs: whether the device's blocks compute two products.
+    Each of these `with_serial`. None is faster than those before it.
     """
     most = hwconfig.for_array(rows, cols, wanted.most_lanes).lanes
     lanes = [most // fewer for fewer in FEWER_LANES if most % fewer == 0]
     for each in lanes:
-        for packed in (1,) if wanted.packed else (0, 1) if pairs else (0,):
-            yield HwConfig(rows, cols, each, packed=packed)
+        for packed in (1,) if wanted.packed else (0, 1) if family.pairs else (0,):
+            yield from with_serial(HwConfig(rows, cols, each, packed=packed), wanted, family)
+
+
+def with_serial(array: HwConfig, wanted: Wanted, family: Family) -> list[HwConfig]:
+    """The array, and the same with serial parameters where they would lie in another kind of memory."""
+    if array.lanes != array.cols:
+        return [] if wanted.serial else [array]
+    serial = replace(array, prm_serial=1)
+    if wanted.serial:
+        return [serial]
+    return [array, serial] if SERIAL_MEMORY in family.large else [array]
 
 
 def trial(array: HwConfig, device: Device, measure: Measure) -> Trial:
@@ -171,15 +183,15 @@ def trial(array: HwConfig, device: Device, measure: Measure) -> Trial:
 
 def try_all(device: Device, wanted: Wanted, measure: Measure) -> list[Trial]:
     """One trial of each size: its first variant that fits, else the one that comes nearest."""
-    pairs = FAMILIES[device.family].pairs
     trials = []
     for rows, cols in sizes(device):
         tried: list[Trial] = []
-        for array in variants(rows, cols, wanted, pairs):
+        for array in variants(rows, cols, wanted, FAMILIES[device.family]):
             tried.append(trial(array, device, measure))
             if not tried[-1].why_not:
                 break
-        trials.append(min(tried, key=nearness))
+        if tried:
+            trials.append(min(tried, key=nearness))
     return trials
 
 
@@ -196,7 +208,10 @@ def choose(device: Device, wanted: Wanted, measure: Measure) -> Choice:
     if wanted.packed and not FAMILIES[device.family].pairs:
         raise IntactError(f"a multiplier block of {device.name} computes one product: leave out --packed")
     if wanted.array is not None:
-        one = trial(wanted.array, device, measure)
+        array = wanted.array
+        arrays = [array] if array.prm_serial else with_serial(array, wanted, FAMILIES[device.family])
+        tried = [trial(each, device, measure) for each in arrays]
+        one = min(tried, key=lambda each: bool(each.why_not))
         if one.why_not:
             raise IntactError(
                 f"array {one.name} does not fit {device.name}: it takes {'; '.join(one.why_not)}; "

@@ -10,12 +10,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from pyexport.errors import IntactError
-from pyexport.hwconfig import PROGRAM_BITS, HwConfig
+from pyexport.hwconfig import PARAM_BITS, PROGRAM_BITS, HwConfig
 
 BANKS = 4  # of the activation memory where there is a window
 LAYER_BITS = 32  # of a cycle counter
 HOST_SLICE = 32  # bits that the host writes at once
 UART_PAYLOAD = 512  # bytes, PAYLOAD of rtl/uart_host.v
+SERIAL_MEMORY = "parameter_parts"  # of parameters that are read in parts
 MOST_LUTS = 0.9  # of a device: fuller ones do not route, or only slowly
 
 
@@ -62,6 +63,18 @@ class LutModel:
 
 
 @dataclass(frozen=True)
+class Large:
+    """How a memory lies in large blocks.
+
+    least: bits that it has more than.  depth, width: words and bits that a block holds of it.
+    """
+
+    least: int
+    depth: int
+    width: int
+
+
+@dataclass(frozen=True)
 class Family:
     """How a family of devices holds what the hardware needs.
 
@@ -70,8 +83,7 @@ class Family:
     product, requantise: multiplier blocks of an int8 product and of a requantise lane.
     pairs: whether a block computes two products where the array is packed.
     luts: None where no array of this family has been measured.
-    large: memories that lie outside block RAM, in blocks of `large_depth` words of `large_width` bits, where they have
-    more bits than these and at most so many words.
+    large: memories that lie outside block RAM where they have more bits than block RAM is meant for.
     own: what the family's own Verilog keeps in block RAM besides the memories.
     """
 
@@ -81,9 +93,7 @@ class Family:
     requantise: int
     pairs: bool
     luts: LutModel | None
-    large: Mapping[str, int] = field(default_factory=dict)
-    large_depth: int = 0
-    large_width: int = 1
+    large: Mapping[str, Large] = field(default_factory=dict)
     own: tuple[Memory, ...] = ()
 
 
@@ -121,7 +131,7 @@ FAMILIES = {
     "ecp5": Family(_BLOCKS_18K, 9, product=1, requantise=4, pairs=True, luts=_ECP5_LUTS),
     # in multipliers of 9 x 9 bits, two to one of 18 x 18
     "gowin": Family(_BLOCKS_18K, 9, product=1, requantise=8, pairs=False, luts=None),
-    # constraints/ice40/: memories whose reads and writes never meet lie in SPRAM
+    # constraints/ice40/ram.v: SPRAM, 16,384 words of 16 bits, accessed twice a cycle
     "ice40": Family(
         ((256, 16), (512, 8), (1024, 4), (2048, 2)),
         1,
@@ -129,9 +139,11 @@ FAMILIES = {
         requantise=4,
         pairs=True,
         luts=None,
-        large={"weight_memory": 32_768, "payload": 0},
-        large_depth=16_384,
-        large_width=16,
+        large={
+            "activations": Large(16_384, 16_384, 16),
+            "weight_memory": Large(32_768, 8_192, 32),
+            SERIAL_MEMORY: Large(32_768, 8_192, 32),
+        },
         own=(Memory("delay_offset", 16, 32), Memory("act_steps", 8, 14), Memory("wgt_steps", 8, 14)),
     ),
     "xilinx": Family(_BLOCKS_18K, 9, product=1, requantise=4, pairs=True, luts=None),
@@ -173,10 +185,15 @@ def memories(hardware: HwConfig) -> list[Memory]:
         activations = [Memory(f"gen_bank[{i}]", bank, hardware.act_bits, write) for i in range(BANKS)]
     else:
         activations = [Memory("activations", hardware.act_depth, hardware.act_bits, write)]
+    if hardware.prm_serial:
+        parts = PARAM_BITS // HOST_SLICE
+        parameters = Memory(SERIAL_MEMORY, parts * hardware.prm_depth, hardware.prm_bits // parts, HOST_SLICE)
+    else:
+        parameters = Memory("parameter_memory", hardware.prm_depth, hardware.prm_bits, HOST_SLICE)
     return [
         *activations,
         Memory("weight_memory", hardware.wgt_depth, hardware.wgt_bits, HOST_SLICE),
-        Memory("parameter_memory", hardware.prm_depth, hardware.prm_bits, HOST_SLICE),
+        parameters,
         Memory("program_memory", hardware.prg_depth, PROGRAM_BITS, HOST_SLICE),
         Memory("layer_counters", hardware.layers, LAYER_BITS),
         Memory("payload", UART_PAYLOAD, 8),
@@ -203,8 +220,8 @@ def shaped(memory: Memory, family: Family) -> tuple[int, int]:
 
 def is_large(memory: Memory, family: Family) -> bool:
     """Whether a memory lies outside block RAM."""
-    least = family.large.get(memory.instance)
-    return least is not None and memory.bits > least and memory.depth <= family.large_depth
+    large = family.large.get(memory.instance)
+    return large is not None and memory.bits > large.least and memory.depth <= large.depth
 
 
 def block_rams(memory: Memory, family: Family) -> int:
@@ -214,7 +231,7 @@ def block_rams(memory: Memory, family: Family) -> int:
 
 def large_blocks(memory: Memory, family: Family) -> int:
     """Large blocks that a memory takes."""
-    return -(-memory.width // family.large_width) if is_large(memory, family) else 0
+    return -(-memory.width // family.large[memory.instance].width) if is_large(memory, family) else 0
 
 
 def multipliers(hardware: HwConfig, family: Family) -> int:

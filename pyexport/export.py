@@ -84,6 +84,7 @@ def export(
     allow_overflow: bool = False,
     most_lanes: int = 64,
     packed: bool = False,
+    serial: bool = False,
     block: int = 0,
     board: str | None = None,
 ) -> Exported:
@@ -95,7 +96,8 @@ def export(
     say its own. overlap: the next input frame may come in during a run. relu, arch: of a state_dict, the layers that a
     ReLU follows, or the user's class as FILE.py:Class. quantizers: a JSON file with the widths that a tfmot model's
     file does not hold (readers.Options). allow_overflow: sums that can leave int32 wrap modulo 2^32 instead of being
-    refused. most_lanes: requantise lanes at most. packed: two products a multiplier block. board: what must hold the
+    refused. most_lanes: requantise lanes at most. packed: two products a multiplier block. serial:
+    requantise parameters are read in parts. board: what must hold the
     hardware; array `auto` is then the fastest that fits. Raises IntactError.
     """
     device = devices.find_device(board) if board else None
@@ -104,7 +106,7 @@ def export(
         raise IntactError(f"--array {choice.AUTO} chooses for a device: say which with --board")
     hardware = config
     if config is None and not automatic:
-        hardware = hwconfig.for_array(*hwconfig.parse_array(array), most_lanes, packed)
+        hardware = hwconfig.for_array(*hwconfig.parse_array(array), most_lanes, packed, serial)
     said: dict[str, Any] = {"relu": relu, "arch": architecture.trace(arch) if arch else None}
     said["quantizers"] = load_quantizers(quantizers) if quantizers else None
     try:
@@ -117,7 +119,7 @@ def export(
         network = quantise.quantise(graph, match, allow_overflow)
         chosen = None
         if device is not None:
-            wanted = choice.Wanted(hardware, most_lanes, packed)
+            wanted = choice.Wanted(hardware, most_lanes, packed, serial)
             chosen = choice.choose(device, wanted, lambda each: measured(network, each, overlap, config, block))
             hardware = config = chosen.chosen.hardware
         assert hardware is not None
@@ -137,6 +139,8 @@ def measured(
     network: Network, array: HwConfig, overlap: bool, fixed: HwConfig | None = None, block: int = 0
 ) -> tuple[HwConfig, HwConfig, int]:
     """`array` with memories that hold the network (`fixed`: those it has), it with the words used, predicted cycles."""
+    if fixed and fixed.prm_serial != array.prm_serial:
+        raise IntactError("the configuration says how parameters are read")
     lowered = lower.lower(network, array, overlap)
     sized = lower.with_depths(lowered, fixed, block)
     used = {
@@ -282,6 +286,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--packed", action="store_true", help="two products a multiplier block: half the array's blocks, no 3x3 window"
     )
+    parser.add_argument(
+        "--serial-params",
+        action="store_true",
+        help="requantise parameters in a narrow, deep memory, read in parts; --board does so by itself where it must",
+    )
     parser.add_argument("--match", choices=sorted(LAYERS), help="the runtime whose bits to give (default: the model's)")
     parser.add_argument(
         "--input-shape", type=parse_shape, metavar="N,N", help="input without batch, if the file has none"
@@ -326,6 +335,8 @@ def from_arguments(args: argparse.Namespace, model: str, shape: tuple[int, ...] 
         raise IntactError("--config says the lanes: leave out --lanes")
     if args.config and args.packed:
         raise IntactError("--config says whether products are packed: leave out --packed")
+    if args.config and args.serial_params:
+        raise IntactError("--config says how parameters are read: leave out --serial-params")
     config = load_config(args.config) if args.config else None
     array = "8x8" if args.array is None else args.array
     return export(
@@ -343,6 +354,7 @@ def from_arguments(args: argparse.Namespace, model: str, shape: tuple[int, ...] 
         args.allow_overflow,
         64 if args.lanes is None else args.lanes,
         args.packed,
+        args.serial_params,
         args.block,
         args.board,
     )

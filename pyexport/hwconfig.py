@@ -14,6 +14,7 @@ from pyexport.errors import IntactError
 
 PARAM_BITS = 160  # one channel's requantise parameters, docs/formats.md
 PROGRAM_BITS = 64  # one program word
+SERIAL_CYCLES = 6  # from a tile to the next where parameters are read in parts (rtl/parameter_memory.v)
 
 
 def bits_for(depth: int) -> int:
@@ -35,6 +36,7 @@ class HwConfig:
     prm_depth: parameter words of lanes * 160 bits.  prg_depth: program words of 64 bits.  layers: cycle counters.
     tables: tables of 256 codes; with 0 there is no hardware for them.
     packed: 1 where two columns of the array share multiplier blocks, a block computing two products; 0 elsewhere.
+    prm_serial: 1 where a parameter word is read in five parts, one after another; there are as many lanes as columns.
     """
 
     rows: int = 8
@@ -47,6 +49,7 @@ class HwConfig:
     layers: int = 256
     tables: int = 0
     packed: int = 0
+    prm_serial: int = 0
 
     def __post_init__(self) -> None:
         for name, low, high in (("rows", 1, 64), ("cols", 1, 64), ("lanes", 1, 64)):
@@ -65,6 +68,10 @@ class HwConfig:
             raise IntactError(f"array {self.array}: tables={self.tables} lies outside 0..255")
         if self.packed not in (0, 1):
             raise IntactError(f"array {self.array}: packed={self.packed} is neither 0 nor 1")
+        if self.prm_serial not in (0, 1):
+            raise IntactError(f"array {self.array}: prm_serial={self.prm_serial} is neither 0 nor 1")
+        if self.prm_serial and self.lanes != self.cols:
+            raise IntactError(f"array {self.array}: serial parameters take as many requantise lanes as columns")
 
     @property
     def array(self) -> str:
@@ -85,6 +92,10 @@ class HwConfig:
     def beats(self) -> int:
         """Cycles that the drain of one tile of `cols` results takes."""
         return self.cols // self.lanes
+
+    def gap(self, steps: int, beats: int) -> int:
+        """Cycles without a word after a tile of `steps` words, so that the drain of `beats` beats keeps up."""
+        return max(0, max(beats, SERIAL_CYCLES if self.prm_serial else 1) - steps)
 
     @property
     def groups_per_word(self) -> int:
@@ -133,6 +144,7 @@ class HwConfig:
             "LAYERS": self.layers,
             "TABLES": self.tables,
             "PACKED": self.packed,
+            "PRM_SERIAL": self.prm_serial,
         }
 
 
@@ -144,7 +156,9 @@ def parse_array(text: str) -> tuple[int, int]:
     return int(match[1]), int(match[2])
 
 
-def for_array(rows: int, cols: int, most_lanes: int = 64, packed: bool = False, **depths: int) -> HwConfig:
+def for_array(
+    rows: int, cols: int, most_lanes: int = 64, packed: bool = False, serial: bool = False, **depths: int
+) -> HwConfig:
     """The configuration of an array with as many requantise lanes as a drain beat can write, `most_lanes` at most."""
     if rows < 1 or cols < 1:
         raise IntactError(f"array {rows}x{cols}: rows and columns must be at least 1")
@@ -152,4 +166,4 @@ def for_array(rows: int, cols: int, most_lanes: int = 64, packed: bool = False, 
         raise IntactError(f"lanes: at least 1, not {most_lanes}")
     shared = math.gcd(rows, cols)
     lanes = max(n for n in range(1, min(shared, most_lanes) + 1) if shared % n == 0)
-    return HwConfig(rows=rows, cols=cols, lanes=lanes, packed=int(packed), **depths)
+    return HwConfig(rows=rows, cols=cols, lanes=lanes, packed=int(packed), prm_serial=int(serial), **depths)

@@ -112,7 +112,7 @@ class _Copy:
             fields |= {f"{level}_count": count - 1, f"{level}_act": a, f"{level}_wgt": w}
         return fields | {
             "opcode": isa.OPCODE_ACCUMULATE,
-            "gap": max(0, beats - act[0][0] * act[1][0]),
+            "gap": config.gap(act[0][0] * act[1][0], beats),
             "act_base": base,
             "map_h": height,
             "map_w": width,

@@ -32,7 +32,11 @@ class Tile:
 
 
 class LayerLowering:
-    """One layer on one array. A tile is the output channels computed at once; a job is tiles that advance evenly."""
+    """One layer on one array. A tile is the output channels computed at once; a job is tiles that advance evenly.
+
+    Or several runs of so many tiles each, whose first tiles advance evenly: as where one activation word holds the
+    channels of several tiles. The loop over a run is then that of the passes.
+    """
 
     def __init__(
         self, layer: QLayer, network: Network, config: HwConfig, memory: MemoryPlan, pixels: Pixels | None = None
@@ -72,15 +76,34 @@ class LayerLowering:
 
     def emit(self) -> Iterator[Emitted]:
         """The jobs in order, but for the layer's index and their bases in weight and parameter memory."""
-        for tiles in self.jobs():
-            words, rewind = self.weight_words(tiles)
-            yield self.fields(tiles, rewind), words, self.parameters(tiles)
+        for tiles, run in self.jobs():
+            words, rewind = self.weight_words(tiles, run)
+            yield self.fields(tiles, run, rewind), words, self.parameters(tiles)
 
-    def jobs(self) -> list[list[Tile]]:
-        """The tiles in stretches over which the first word advances by a constant, greedily from the left."""
-        return [[self.tiles[i] for i in job] for job in stretches([tile.first_word for tile in self.tiles])]
+    def jobs(self) -> list[tuple[list[Tile], int]]:
+        """Each job's tiles, and how many of them are a run: all, or a part of which the job has several.
 
-    def weight_words(self, tiles: list[Tile]) -> tuple[npt.NDArray[np.int8], dict[str, int]]:
+        Runs are stretches over which the first word advances by a constant, greedily from the left. Those that are
+        alike, and whose first tiles advance by a constant, are one job where the layer leaves the loop of passes free.
+        """
+        firsts = [tile.first_word for tile in self.tiles]
+        runs = stretches(firsts)
+        alike: list[list[range]] = []
+        for run in runs:
+            shape = [firsts[i] - firsts[run[0]] for i in run]
+            last = alike[-1] if alike else []
+            if (
+                self.passes > 1
+                or not last
+                or shape != [firsts[i] - firsts[last[0][0]] for i in last[0]]
+                or (len(last) > 1 and firsts[run[0]] - firsts[last[-1][0]] != firsts[last[1][0]] - firsts[last[0][0]])
+            ):
+                alike.append([run])
+            else:
+                last.append(run)
+        return [([self.tiles[i] for run in job for i in run], len(job[0])) for job in alike]
+
+    def weight_words(self, tiles: list[Tile], run: int) -> tuple[npt.NDArray[np.int8], dict[str, int]]:
         """int8 (words, cols, rows) in the order read, and the weight address's increment for each loop.
 
         A weight is zero where the input lane is not the output lane's business. Unit weights are the same at every tap,
@@ -114,12 +137,16 @@ class LayerLowering:
                 rewind["kx"] = rewind["ky"] = 1 - self.words
             if (words == words[:1]).all():
                 rewind["tile"] = 1 - words.shape[1]
+                rewind["pass"] = rewind["pass"] if run == len(tiles) else rewind["tile"]
                 words = words[:1]
+            elif run < len(tiles) and (words.reshape(-1, run, *words.shape[1:]) == words[:run]).all():
+                rewind["tile"] = 1 - run * words.shape[1]
+                words = words[:run]
         stored = words.astype(np.int8).reshape(-1, cols, rows)
         rewind["ox"] = rewind["oy"] = 1 - len(stored)
         return stored, rewind
 
-    def fields(self, tiles: list[Tile], rewind: dict[str, int]) -> dict[str, int]:
+    def fields(self, tiles: list[Tile], run: int, rewind: dict[str, int]) -> dict[str, int]:
         """The descriptor of one job but for its layer's index and its bases in weight and parameter memory."""
         layer, config, channel = self.layer, self.config, tiles[0].channels.start
         beats = self.tile_size // config.lanes
@@ -127,12 +154,12 @@ class LayerLowering:
         pixel_bytes = -(-self.target.shape[2] // config.rows) * config.rows
         pixels, row, pixel = self.pixels, self.write_to.row_words, self.write_to.pixel_words
         out_ox = pixels.step[1] * pixel
-        return self._loops(tiles, rewind) | {
+        return self._loops(tiles, run, rewind) | {
             "opcode": isa.OPCODE_ACCUMULATE,
             "accumulate_max": int(layer.maximum),
             "pass_subtracts": int(layer.wide),
             "pass_shifts": int(self.adds or self.layer.digits > 1),
-            "gap": max(0, beats - steps),
+            "gap": config.gap(steps, beats),
             "pad": -128 if layer.maximum else self.source.zero_point,
             "zero_point": layer.requant.z,
             "low": layer.requant.lo,
@@ -145,7 +172,7 @@ class LayerLowering:
             "out_oy": pixels.step[0] * row - (pixels.width - 1) * out_ox,
         }
 
-    def _loops(self, tiles: list[Tile], rewind: dict[str, int]) -> dict[str, int]:
+    def _loops(self, tiles: list[Tile], run: int, rewind: dict[str, int]) -> dict[str, int]:
         """Counts, address increments and window coordinates of the loop nest.
 
         An increment takes the address from the last iteration of all inner loops to the first one of the next: it holds
@@ -157,13 +184,17 @@ class LayerLowering:
         pixel, row = self.read_from.pixel_words, self.read_from.row_words
         tap_y, tap_x = layer.dilation[0] * row, self.between if self.adds else layer.dilation[1] * pixel
         next_y, next_x = layer.dilation[0], 0 if self.adds else layer.dilation[1]
-        tile_step = tiles[1].first_word - tiles[0].first_word if len(tiles) > 1 else 0
+        runs, within = tiles[::run], tiles[:run]
+        if len(runs) == 1:
+            again, each = (self.passes, 0), (run, step(within))
+        else:
+            again, each = (run, step(within)), (len(runs), step(runs))
         loops = {  # count, step of the activation address
             "word": (self.words, 1),
             "kx": (kernel_w, tap_x),
             "ky": (kernel_h, tap_y),
-            "pass": (self.passes, 0),
-            "tile": (len(tiles), tile_step),
+            "pass": again,
+            "tile": each,
             "ox": (self.pixels.width, stride_x * pixel),
             "oy": (self.pixels.height, stride_y * row),
         }
@@ -205,6 +236,11 @@ class LayerLowering:
             }
             (packed[i],) = isa.encode(isa.PARAMETER, {name: int(value) for name, value in values.items()})
         return packed
+
+
+def step(tiles: list[Tile]) -> int:
+    """Activation words from a tile's first one to the next tile's."""
+    return tiles[1].first_word - tiles[0].first_word if len(tiles) > 1 else 0
 
 
 def _digits(weights: npt.NDArray[np.int32], count: int) -> list[npt.NDArray[np.int32]]:

@@ -18,10 +18,11 @@ class WindowLowering(LayerLowering):
     Add: a column is a word of either operand, and all words of a row follow each other as if they were pixels.
     """
 
-    def jobs(self) -> list[list[Tile]]:
-        return [self.tiles[:1] if self.adds else self.tiles]
+    def jobs(self) -> list[tuple[list[Tile], int]]:
+        tiles = self.tiles[:1] if self.adds else self.tiles
+        return [(tiles, len(tiles))]
 
-    def weight_words(self, tiles: list[Tile]) -> tuple[npt.NDArray[np.int8], dict[str, int]]:
+    def weight_words(self, tiles: list[Tile], run: int) -> tuple[npt.NDArray[np.int8], dict[str, int]]:
         """int8 (words, cols, rows); no loop has an increment. Taps of the window count down its columns."""
         layer, rows, cols = self.layer, self.config.rows, self.config.cols
         newest = SIDE * (SIDE - 1)  # tap 0 of the newest column
@@ -47,7 +48,7 @@ class WindowLowering(LayerLowering):
         """Weight words that a pixel takes: an add has two digits, nine taps need more than eight multipliers."""
         return 2 if self.adds or self.config.rows < SIDE * SIDE else 1
 
-    def _loops(self, tiles: list[Tile], rewind: dict[str, int]) -> dict[str, int]:
+    def _loops(self, tiles: list[Tile], run: int, rewind: dict[str, int]) -> dict[str, int]:
         """Slots, columns and steps of the window job."""
         height, width, _ = self.map
         out_h, out_w, _ = self.target.shape
@@ -90,12 +91,12 @@ class WindowLowering(LayerLowering):
             "y0": -top,
         }
 
-    def fields(self, tiles: list[Tile], rewind: dict[str, int]) -> dict[str, int]:
+    def fields(self, tiles: list[Tile], run: int, rewind: dict[str, int]) -> dict[str, int]:
         row, pixel = self.write_to.row_words, self.write_to.pixel_words
         width = self.target.shape[1]
         out = {"out_ox": 1, "out_oy": row - width * pixel + 1} if self.adds else {}
         return (
-            super().fields(tiles, rewind)
+            super().fields(tiles, run, rewind)
             | {"opcode": isa.OPCODE_WINDOW, "pass_shifts": 0, "gap": 0, "out_groups": 1}
             | out
         )

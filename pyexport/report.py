@@ -150,7 +150,7 @@ def memory_lines(manifest: dict[str, Any]) -> list[str]:
         f"activations {used['activations']:,} B "
         f"(lower bound {memory['activation_lower_bound'] * hardware['ROWS']:,} B)",
         f"hardware: {manifest['array']}{' packed' if hardware['PACKED'] else ''} with {hardware['LANES']} requantise "
-        f"lanes; depths in words: activations "
+        f"lanes{', serial parameters' if hardware['PRM_SERIAL'] else ''}; depths in words: activations "
         f"{hardware['ACT_DEPTH']}, weights {hardware['WGT_DEPTH']}, parameters {hardware['PRM_DEPTH']}, program "
         f"{hardware['PRG_DEPTH']}" + (f"; {hardware['TABLES']} tables of codes" if hardware["TABLES"] else ""),
     ]

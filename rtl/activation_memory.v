@@ -24,6 +24,7 @@ module activation_memory #(
     parameter ADDR = 12
 ) (
     input  wire                                  clk,
+    input  wire                                  clk_2x,
     input  wire [ROWS/LANES-1:0]                 write_enable,
     input  wire [ADDR-1:0]                       write_addr,
     input  wire [8*ROWS-1:0]                     write_data,
@@ -42,8 +43,9 @@ module activation_memory #(
 
     generate
         if (WINDOW == 0) begin : gen_flat
-            ram #(.WIDTH(8 * ROWS), .SLICE(8 * LANES), .DEPTH(DEPTH), .ADDR(ADDR)) memory (
+            ram #(.WIDTH(8 * ROWS), .SLICE(8 * LANES), .DEPTH(DEPTH), .ADDR(ADDR), .LARGE(1)) memory (
                 .clk          (clk),
+                .clk_2x       (clk_2x),
                 .write_enable (write_enable),
                 .write_addr   (write_addr),
                 .write_data   (write_data),
@@ -81,8 +83,9 @@ module activation_memory #(
                     array_first <= (array_addr[1:0] == b);
                     second      <= (array_addr[ADDR +: 2] == b);
                 end
-                ram #(.WIDTH(8 * ROWS), .SLICE(8 * LANES), .DEPTH(BANK_DEPTH), .ADDR(ADDR - 2)) memory (
+                ram #(.WIDTH(8 * ROWS), .SLICE(8 * LANES), .DEPTH(BANK_DEPTH), .ADDR(ADDR - 2), .LARGE(1)) memory (
                     .clk          (clk),
+                    .clk_2x       (clk_2x),
                     .write_enable ((write_addr[1:0] == b) ? write_enable : {ROWS/LANES{1'b0}}),
                     .write_addr   (write_addr[ADDR-1:2]),
                     .write_data   (write_data),

@@ -33,6 +33,7 @@ module code_table #(
             wire [15:0] entry = {selected, ~codes[8*l+7], codes[8*l +: 7]};
             ram #(.WIDTH(8), .SLICE(8), .DEPTH(256 * TABLES), .ADDR(ADDR), .INIT_FILE(INIT_FILE)) table_memory (
                 .clk          (clk),
+                .clk_2x       (1'b0),
                 .write_enable (write_enable),
                 .write_addr   (write_addr),
                 .write_data   (write_data),

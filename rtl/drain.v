@@ -40,8 +40,10 @@ module drain #(
     input  wire                    tile_job_last,
     // accumulators, lane c at [32*c +: 32]
     input  wire [32*COLS-1:0]      results,
-    // parameter memory's read port (latency 2)
+    // parameter memory's read port (latency 2): `prm_addr` is new; the word there can be taken up
     output reg  [PRM_ADDR-1:0]     prm_addr,
+    output reg                     prm_ask,
+    input  wire                    prm_ready,
     input  wire [160*LANES-1:0]    prm_data,
     // the host's port to the tables
     input  wire                    tab_write,
@@ -54,7 +56,7 @@ module drain #(
     output wire [8*ROWS-1:0]       write_data,
     // the job's last codes are being written
     output wire                    job_done,
-    // a tile came before the one before had left: the program is wrong
+    // a tile came before the one before had left, or before its parameters were there: the program is wrong
     output wire                    overrun
 );
 
@@ -81,7 +83,7 @@ module drain #(
     wire map_last   = beat_final & (tile_last ? tile_map_last : kept_map_last);
     wire job_last   = beat_final & (tile_last ? tile_job_last : kept_job_last);
 
-    assign overrun = tile_last & (|pending);
+    assign overrun = tile_last & (|pending | ~prm_ready);
 
     always @(posedge clk) begin
         pending <= beat_final ? {BEATS{1'b0}} : tile_last ? BEAT_0 << 1 : pending << 1;
@@ -92,6 +94,7 @@ module drain #(
             kept_job_last   <= tile_job_last;
         end
 
+        prm_ask <= beat | job_start;
         if (beat) prm_addr <= (pixel_last & ~map_last) ? prm_base : prm_addr + 1'b1;
         if (map_last) prm_base <= prm_addr + 1'b1;
         if (job_start) begin

@@ -37,6 +37,8 @@ module intact_core #(
     parameter TABLES = 0,
     // 1: two columns of the array share multiplier blocks; there is no window then
     parameter PACKED = 0,
+    // 1: a parameter word is read in five parts, one after another (parameter_memory.v); a beat a tile, so COLS = LANES
+    parameter PRM_SERIAL = 0,
     // memory images at power-up, or ""
     parameter WGT_FILE = "",
     parameter PRM_FILE = "",
@@ -44,6 +46,8 @@ module intact_core #(
     parameter TAB_FILE = ""
 ) (
     input  wire              clk,
+    // twice clk, their edges together, where the family's ram.v asks for it; else anything
+    input  wire              clk_2x,
     input  wire              rst,
     output wire              irq,
     // for lights: error, done, running, idle
@@ -87,6 +91,9 @@ module intact_core #(
         end
         if (ROWS * COLS < 2 || ROWS > 64 || COLS > 64) begin : gen_check_array
             ROWS_and_COLS_must_lie_in_1_to_64_and_not_both_be_1 error_in_parameters ();
+        end
+        if (PRM_SERIAL != 0 && COLS != LANES) begin : gen_check_serial
+            COLS_must_equal_LANES_with_PRM_SERIAL error_in_parameters ();
         end
         if (WINDOW != 0 && ACT_DEPTH < 8) begin : gen_check_depth
             ACT_DEPTH_must_be_8_at_least_for_four_banks error_in_parameters ();
@@ -261,6 +268,7 @@ module intact_core #(
 
     ram #(.WIDTH(64), .SLICE(32), .DEPTH(PRG_DEPTH), .ADDR(PRG_ADDR), .INIT_FILE(PRG_FILE)) program_memory (
         .clk          (clk),
+        .clk_2x       (1'b0),
         .write_enable ({load_program & load_slice[0], load_program & ~load_slice[0]}),
         .write_addr   (load_addr[PRG_ADDR-1:0]),
         .write_data   ({2{load_data}}),
@@ -270,6 +278,7 @@ module intact_core #(
 
     ram #(.WIDTH(32), .SLICE(32), .DEPTH(LAYERS), .ADDR(LAYER_ADDR)) layer_counters (
         .clk          (clk),
+        .clk_2x       (1'b0),
         .write_enable (layer_write),
         .write_addr   (layer_addr),
         .write_data   (layer_cycles),
@@ -297,6 +306,7 @@ module intact_core #(
         .WINDOW(WINDOW), .ROWS(ROWS), .LANES(LANES), .DEPTH(ACT_DEPTH), .ADDR(ACT_ADDR)
     ) activations (
         .clk          (clk),
+        .clk_2x       (clk_2x),
         .write_enable (drain_writes ? drain_enable : {GROUPS{frame_write}}),
         .write_addr   (drain_writes ? drain_addr : frame_addr),
         .write_data   (drain_writes ? drain_data : frame_data),
@@ -499,9 +509,10 @@ module intact_core #(
 
     ram #(
         .WIDTH(32 * WGT_SLICES), .SLICE(32), .DEPTH(WGT_DEPTH), .ADDR(WGT_ADDR), .INIT_FILE(WGT_FILE),
-        .EXCLUSIVE(1)
+        .EXCLUSIVE(1), .LARGE(1)
     ) weight_memory (
         .clk          (clk),
+        .clk_2x       (clk_2x),
         .write_enable (wgt_slice),
         .write_addr   (load_addr_1[WGT_ADDR-1:0]),
         .write_data   ({WGT_SLICES{load_data_1}}),
@@ -566,6 +577,8 @@ module intact_core #(
     // ---- drain: its marks come with the accumulators' last sum ----
     wire [PRM_ADDR-1:0]   prm_addr;
     wire [160*LANES-1:0]  prm_data;
+    wire                  prm_ask;
+    wire                  prm_ready;
     wire                  tile_last;
     wire                  tile_pixel_last;
     wire                  tile_row_last;
@@ -578,14 +591,17 @@ module intact_core #(
         .out ({tile_last, tile_pixel_last, tile_row_last, tile_map_last, tile_job_last})
     );
 
-    ram #(
-        .WIDTH(32 * PRM_SLICES), .SLICE(32), .DEPTH(PRM_DEPTH), .ADDR(PRM_ADDR), .INIT_FILE(PRM_FILE)
+    parameter_memory #(
+        .LANES(LANES), .DEPTH(PRM_DEPTH), .ADDR(PRM_ADDR), .SERIAL(PRM_SERIAL), .INIT_FILE(PRM_FILE)
     ) parameter_memory (
         .clk          (clk),
+        .clk_2x       (clk_2x),
         .write_enable (prm_slice),
         .write_addr   (load_addr_1[PRM_ADDR-1:0]),
-        .write_data   ({PRM_SLICES{load_data_1}}),
+        .write_data   (load_data_1),
+        .ask          (prm_ask),
         .read_addr    (prm_addr),
+        .ready        (prm_ready),
         .read_data    (prm_data)
     );
 
@@ -604,6 +620,8 @@ module intact_core #(
         .tile_job_last   (tile_job_last),
         .results         (results),
         .prm_addr        (prm_addr),
+        .prm_ask         (prm_ask),
+        .prm_ready       (prm_ready),
         .prm_data        (prm_data),
         .tab_write       (load_tables),
         .tab_addr        (load_addr[TAB_ADDR-1:0]),

@@ -17,10 +17,16 @@ module ram #(
     parameter ADDR = 9,
     // memory image, or "" for zeros
     parameter INIT_FILE = "",
+    // words of a line of the image, lowest first; with more than one the image is for simulation only
+    parameter LINE = 1,
     // 1: what is read while, or a cycle after, a word is written is not used: a memory with one port will do
-    parameter EXCLUSIVE = 0
+    parameter EXCLUSIVE = 0,
+    // 1: may lie in a family's large memories, whose contents at power-up are arbitrary
+    parameter LARGE = 0
 ) (
     input  wire                     clk,
+    // twice clk, their edges together: for a family whose memories are accessed twice a cycle, not looked at here
+    input  wire                     clk_2x,
     input  wire [WIDTH/SLICE-1:0]   write_enable,
     input  wire [ADDR-1:0]          write_addr,
     input  wire [WIDTH-1:0]         write_data,
@@ -32,13 +38,26 @@ module ram #(
     reg [WIDTH-1:0] fetched;
     integer i;
 
-    // a block RAM without an image powers up as zeros by itself
+    generate
+        if (INIT_FILE != "" && LINE == 1) begin : gen_image
+            initial $readmemh(INIT_FILE, mem);
+        end
 `ifndef SYNTHESIS
-    integer j;
-    initial if (INIT_FILE == "")
-        for (i = 0; i < DEPTH; i = i + 1) for (j = 0; j < WIDTH; j = j + SLICE) mem[i][j +: SLICE] = {SLICE{1'b0}};
+        // a block RAM without an image powers up as zeros by itself
+        if (INIT_FILE == "") begin : gen_zeros
+            integer z;
+            integer j;
+            initial for (z = 0; z < DEPTH; z = z + 1) for (j = 0; j < WIDTH; j = j + SLICE) mem[z][j +: SLICE] = {SLICE{1'b0}};
+        end else if (LINE > 1) begin : gen_lines
+            reg [LINE*WIDTH-1:0] lines [0:DEPTH/LINE-1];
+            integer z;
+            initial begin
+                $readmemh(INIT_FILE, lines);
+                for (z = 0; z < DEPTH; z = z + 1) mem[z] = lines[z/LINE][WIDTH*(z%LINE) +: WIDTH];
+            end
+        end
 `endif
-    initial if (INIT_FILE != "") $readmemh(INIT_FILE, mem);
+    endgenerate
 
     always @(posedge clk) begin
         for (i = 0; i < WIDTH / SLICE; i = i + 1)
@@ -47,7 +66,7 @@ module ram #(
         read_data <= fetched;
     end
 
-    wire _unused = &{1'b0, EXCLUSIVE[0]};  // both ports of this one work in every cycle
+    wire _unused = &{1'b0, clk_2x, EXCLUSIVE[0], LARGE[0]};  // both ports of this one work in every cycle
 
 endmodule
 

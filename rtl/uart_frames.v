@@ -69,8 +69,9 @@ module uart_frames #(
     assign crc_right = crc == 16'd0;
     assign length = size[ADDR:0];
 
-    ram #(.WIDTH(8), .SLICE(8), .DEPTH(PAYLOAD), .ADDR(ADDR), .EXCLUSIVE(1)) payload (
+    ram #(.WIDTH(8), .SLICE(8), .DEPTH(PAYLOAD), .ADDR(ADDR)) payload (
         .clk(clk),
+        .clk_2x(1'b0),
         .write_enable(executes ? store : state == BODY && rx_valid),
         .write_addr(executes ? index : position),
         .write_data(executes ? store_data : rx_data),

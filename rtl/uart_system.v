@@ -21,12 +21,15 @@ module uart_system #(
     parameter LAYERS = 256,
     parameter TABLES = 0,
     parameter PACKED = 0,
+    parameter PRM_SERIAL = 0,
     parameter WGT_FILE = "",
     parameter PRM_FILE = "",
     parameter PRG_FILE = "",
     parameter TAB_FILE = ""
 ) (
     input  wire clk,
+    // as intact_core's
+    input  wire clk_2x,
     input  wire rst,
     input  wire rxd,
     output wire txd,
@@ -112,9 +115,10 @@ module uart_system #(
     intact_core #(
         .ROWS(ROWS), .COLS(COLS), .LANES(LANES), .ACT_DEPTH(ACT_DEPTH), .WGT_DEPTH(WGT_DEPTH), .PRM_DEPTH(PRM_DEPTH),
         .PRG_DEPTH(PRG_DEPTH), .LAYERS(LAYERS), .WGT_FILE(WGT_FILE), .PRM_FILE(PRM_FILE), .PRG_FILE(PRG_FILE),
-        .TABLES(TABLES), .PACKED(PACKED), .TAB_FILE(TAB_FILE)
+        .TABLES(TABLES), .PACKED(PACKED), .PRM_SERIAL(PRM_SERIAL), .TAB_FILE(TAB_FILE)
     ) core (
         .clk            (clk),
+        .clk_2x         (clk_2x),
         .rst            (link_rst),
         .irq            (irq),
         .status         (status),

@@ -96,7 +96,7 @@ module window_gen #(
     reg [WGT_ADDR-1:0] wgt_step;
     reg [2:0]          step_3;
     reg [15:0]         x;
-    reg [15:0]         y;
+    reg [47:0]         y;  // of the window's three rows
     integer            k;
 
     // as in address_gen.v
@@ -114,8 +114,6 @@ module window_gen #(
 
     wire [15:0] map_h = loops[`DSC_MAP_H];
     wire [15:0] map_w = loops[`DSC_MAP_W];
-    wire [15:0] y_1   = y + 16'd1;
-    wire [15:0] y_2   = y + 16'd2;
 
     wire [ACT_ADDR-1:0] base = loops[`DSC_ACT_BASE_LSB +: ACT_ADDR];
     wire [ACT_ADDR-1:0] line = loops[`WIN_LINE_ACT_LSB +: ACT_ADDR];
@@ -172,15 +170,16 @@ module window_gen #(
         end
 
         if (issue) begin
-            for (k = 0; k < 3; k = k + 1)
+            for (k = 0; k < 3; k = k + 1) begin
                 act_addr[ACT_ADDR*k +: ACT_ADDR] <= act_addr[ACT_ADDR*k +: ACT_ADDR] + act_step;
+                if (step_3[1]) y[16*k +: 16] <= y[16*k +: 16] + loops[`WIN_ROW_Y];
+                if (step_3[2]) y[16*k +: 16] <= loops[`DSC_Y0] + k[15:0];
+            end
             wgt_addr <= wgt_addr + wgt_step;
             if (|step_3) x <= step_3[0] ? x + 16'd1 : loops[`WIN_ROW_X];
-            if (step_3[1]) y <= y + loops[`WIN_ROW_Y];
-            if (step_3[2]) y <= loops[`DSC_Y0];
         end
         // a negative coordinate is a large unsigned one
-        outside <= {(y_2 >= map_h), (y_1 >= map_h), (y >= map_h)} | {3{(x >= map_w) | nothing}};
+        for (k = 0; k < 3; k = k + 1) outside[k] <= (y[16*k +: 16] >= map_h) | (x >= map_w) | nothing;
 
         if (load) begin
             counting     <= 1'b1;
@@ -201,7 +200,7 @@ module window_gen #(
             act_addr     <= {base + (line << 1), base + line, base};
             wgt_addr     <= loops[`DSC_WGT_BASE_LSB +: WGT_ADDR];
             x            <= loops[`DSC_X0];
-            y            <= loops[`DSC_Y0];
+            for (k = 0; k < 3; k = k + 1) y[16*k +: 16] <= loops[`DSC_Y0] + k[15:0];
         end
 
         if (rst) begin

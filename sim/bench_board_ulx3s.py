@@ -28,10 +28,11 @@ EXPECTED = [bytes.fromhex(text) for text in JOB["expected"]]
 VALID = bytes.fromhex(JOB["valid"])
 CLOCK_NS = 20
 PROGRAM_ERROR = ERRORS["PROGRAM"][0]
-# rxd, txd: as the FPGA sees them.  pressed: the button's level.  lit: an LED's.  error, reset: LEDs.  high: always so
+# rxd, txd: as the FPGA sees them.  pressed: the button's level.  lit: an LED's.  error, reset: LEDs.  high: always so.
+# per_clock: cycles of the clock pin in one of the core's
 PINS: dict[str, Any] = JOB.get("pins") or {
     "clock": "clk_25mhz", "rxd": "ftdi_txd", "txd": "ftdi_rxd", "button": "btn_fire1", "pressed": 1,
-    "leds": "led", "lit": 1, "error": 6, "reset": 7, "high": ["wifi_gpio0"],
+    "leds": "led", "lit": 1, "error": 6, "reset": 7, "high": ["wifi_gpio0"], "per_clock": 1,
 }  # fmt: skip
 
 
@@ -54,10 +55,11 @@ def run(client: Client, index: int) -> bool:
 
 async def power_up(dut: Any) -> SerialPins:
     """Clock on, PLL locked, reset over."""
-    pins = SerialPins(pin(dut, "rxd"), pin(dut, "txd"), int(P["CLOCKS_PER_BIT"]) * CLOCK_NS * 1000)
+    core_ps = CLOCK_NS * 1000 * PINS["per_clock"]
+    pins = SerialPins(pin(dut, "rxd"), pin(dut, "txd"), int(P["CLOCKS_PER_BIT"]) * core_ps)
     pin(dut, "button").value = 1 - PINS["pressed"]
     Clock(pin(dut, "clock"), CLOCK_NS, unit="ns").start(start_high=False)
-    await ClockCycles(pin(dut, "clock"), 400)
+    await ClockCycles(pin(dut, "clock"), 400 * PINS["per_clock"])
     assert all(getattr(dut, name).value == 1 for name in PINS["high"])
     pins.received.clear()
 
@@ -129,7 +131,7 @@ async def button_resets(dut: Any) -> None:
     await ClockCycles(pin(dut, "clock"), 10)
     assert lit(dut, "reset")
     pin(dut, "button").value = 1 - PINS["pressed"]
-    await ClockCycles(pin(dut, "clock"), 400)
+    await ClockCycles(pin(dut, "clock"), 400 * PINS["per_clock"])
     assert not lit(dut, "reset") and not lit(dut, "error")
 
     def whole(client: Client) -> None:

@@ -126,6 +126,7 @@ class Bench:
     def __init__(self, dut: Any) -> None:
         self.dut = dut
         self.edge = 0
+        self.address: Any = None
         self.written: dict[int, Write] = {}
         self.overruns: list[int] = []
         self.done: list[int] = []
@@ -143,7 +144,7 @@ class Bench:
             "descriptor",
             "results",
         )
-        await start(self.dut, prm_data=0, tab_write=0, tab_addr=0, tab_data=0, **dict.fromkeys(names, 0))
+        await start(self.dut, prm_data=0, prm_ready=1, tab_write=0, tab_addr=0, tab_data=0, **dict.fromkeys(names, 0))
         for address, code in enumerate(b"".join(self.tables)):
             self.dut.tab_addr.value, self.dut.tab_data.value = address, code
             await pulse(self.dut, "tab_write")
@@ -157,6 +158,9 @@ class Bench:
             self.edge += 1
             dut.prm_data.value = fetched
             address = dut.prm_addr.value
+            if self.address is not None:
+                assert dut.prm_ask.value == 1 or address == self.address, "a new address is not asked for"
+            self.address = address if address.is_resolvable else None
             fetched = self.words[unsigned(address)] if address.is_resolvable else 0
             enable = unsigned(dut.write_enable.value)
             if enable:
@@ -220,6 +224,20 @@ async def random_jobs(dut: Any) -> None:
         for when, write in expected.items():
             assert bench.written[when] == write, f"{job.fields}: {bench.written[when]} instead of {write}"
         assert bench.done == [edge + job.beats - 1 + job.latency] and not bench.overruns
+
+
+@cocotb.test(timeout_time=20, timeout_unit="ms")
+async def parameters_not_there(dut: Any) -> None:
+    """A tile that comes before its parameters is reported in that very cycle."""
+    bench = await Bench(dut).start()
+    job = Job(random.Random(13), bench.rq, bench.tables)
+    await bench.begin(job)
+    dut.prm_ready.value = 0
+    await RisingEdge(dut.clk)
+    assert not bench.overruns
+    late = await bench.tile(job, 0)
+    await RisingEdge(dut.clk)
+    assert bench.overruns == [late]
 
 
 @cocotb.test(timeout_time=20, timeout_unit="ms")

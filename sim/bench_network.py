@@ -116,6 +116,8 @@ async def start(dut: SimHandleBase | Any, control: int) -> Host:
     """Clock, reset, CTRL; without auto start until the core is idle, with it before a frame could be in."""
     host = Host(dut)
     Clock(dut.clk, CLOCK_NS, unit="ns", impl="gpi").start(start_high=False)
+    if hasattr(dut, "clk_2x"):
+        Clock(dut.clk_2x, CLOCK_NS // 2, unit="ns", impl="gpi").start(start_high=True)  # edges together
     dut.rst.value = 1
     await ClockCycles(dut.clk, 4)
     dut.rst.value = 0

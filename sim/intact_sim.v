@@ -23,6 +23,7 @@ module intact_sim #(
     parameter LAYERS = 256,
     parameter TABLES = 0,
     parameter PACKED = 0,
+    parameter PRM_SERIAL = 0,
     parameter WGT_FILE = "weights.mem",
     parameter PRM_FILE = "params.mem",
     parameter PRG_FILE = "program.mem",
@@ -63,9 +64,10 @@ module intact_sim #(
     intact_core #(
         .ROWS(ROWS), .COLS(COLS), .LANES(LANES), .ACT_DEPTH(ACT_DEPTH), .WGT_DEPTH(WGT_DEPTH), .PRM_DEPTH(PRM_DEPTH),
         .PRG_DEPTH(PRG_DEPTH), .LAYERS(LAYERS), .WGT_FILE(WGT_FILE), .PRM_FILE(PRM_FILE), .PRG_FILE(PRG_FILE),
-        .TABLES(TABLES), .PACKED(PACKED), .TAB_FILE(TAB_FILE)
+        .TABLES(TABLES), .PACKED(PACKED), .PRM_SERIAL(PRM_SERIAL), .TAB_FILE(TAB_FILE)
     ) core (
         .clk            (clk),
+        .clk_2x         (1'b0),
         .rst            (rst),
         .irq            (irq),
         .status         (status),

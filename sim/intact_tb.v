@@ -33,6 +33,7 @@ module intact_tb #(
         .ROWS(ROWS), .COLS(COLS), .LANES(LANES), .ACT_DEPTH(64), .WGT_DEPTH(64), .PRM_DEPTH(64), .PRG_DEPTH(64), .LAYERS(16)
     ) core (
         .clk            (clk),
+        .clk_2x         (1'b0),
         .rst            (rst),
         .irq            (irq),
         .status         (status),

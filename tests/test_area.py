@@ -7,6 +7,7 @@ import re
 import shutil
 from collections.abc import Iterator
 from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -326,20 +327,42 @@ def test_arrays_of_a_board_are_those_that_fit() -> None:
     ]  # fmt: skip
     assert not too_large
     arrays, too_large = area.arrays_of("default,4x4,largest", BOARDS["icebreaker"])
-    assert [(each.array, each.packed) for each in arrays] == [("4x1", 0), ("2x2", 0)] and too_large == ["4x4"]
+    assert [(each.array, each.packed) for each in arrays] == [("4x1", 0), ("4x2", 1)] and too_large == ["4x4"]
 
 
-def test_weights_in_spram_and_the_links_payload_share_four() -> None:
+def test_activations_weights_and_serial_parameters_share_four_sprams() -> None:
     device = find_device("icebreaker")
     depths = {"act_depth": 768, "wgt_depth": 2048, "prm_depth": 256, "prg_depth": 512, "layers": 256}
-    for hardware, blocks in ((HwConfig(4, 1, 1, **depths), 3), (HwConfig(4, 2, 1, packed=1, **depths), 5)):
+    for hardware, blocks in (
+        (HwConfig(4, 1, 1, **depths), 3),
+        (HwConfig(4, 1, 1, prm_serial=1, **depths), 4),
+        (HwConfig(4, 2, 1, packed=1, **depths), 4),
+        (HwConfig(4, 2, 2, packed=1, prm_serial=1, **depths), 6),
+    ):
         found = choice.need(hardware, device)
         assert found.large == blocks
-        assert choice.problems(found, device) == (
-            () if blocks <= 4 else ("5 large memories (SPRAM), the device has 4",)
-        )
-    small = choice.need(HwConfig(4, 2, 1, packed=1, **depths | {"wgt_depth": 256}), device)
-    assert small.large == 1, "what fits block RAM lies there"
+        problems = choice.problems(replace(found, multipliers=8), device)
+        assert problems == (() if blocks <= 4 else ("6 large memories (SPRAM), the device has 4",))
+    small = choice.need(HwConfig(4, 2, 1, packed=1, **depths | {"wgt_depth": 256, "act_depth": 512}), device)
+    assert small.large == 0, "what fits block RAM lies there"
+
+
+def test_serial_parameters_are_taken_where_nothing_else_fits() -> None:
+    """As keyword spotting on an iCE40 UP5K: 650 channels' parameters."""
+
+    def measure(array: HwConfig) -> tuple[HwConfig, HwConfig, int]:
+        sized = replace(array, act_depth=4096, wgt_depth=7424, prm_depth=768, prg_depth=256, layers=256)
+        return sized, sized, 1000 + array.prm_serial
+
+    device, wanted = find_device("icebreaker"), choice.Wanted(HwConfig(4, 1, 1))
+    chosen = choice.choose(device, wanted, measure).chosen
+    assert chosen.hardware.prm_serial == 1 and chosen.need.large == 4 and chosen.name == "4x1, serial parameters"
+    auto = choice.choose(device, choice.Wanted(), measure).chosen
+    assert auto.hardware.prm_serial == 1
+    with pytest.raises(IntactError, match="26 block RAMs|4x1 does not fit"):
+        choice.choose(find_device("tangnano9k"), choice.Wanted(HwConfig(4, 1, 1)), lambda array: measure(array))
+    forced = choice.Wanted(HwConfig(4, 1, 1, prm_serial=1))
+    assert choice.choose(find_device("ulx3s"), forced, measure).chosen.hardware.prm_serial == 1
 
 
 def test_an_unknown_cell_or_top_is_refused() -> None:

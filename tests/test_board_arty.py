@@ -21,7 +21,7 @@ SOURCES = [
 ]
 PINS: dict[str, Any] = {
     "clock": "clk_100mhz", "rxd": "uart_txd_in", "txd": "uart_rxd_out", "button": "btn0", "pressed": 1,
-    "leds": "led", "lit": 1, "error": 2, "reset": 3, "high": [],
+    "leds": "led", "lit": 1, "error": 2, "reset": 3, "high": [], "per_clock": 1,
 }  # fmt: skip
 
 

@@ -28,11 +28,11 @@ from tests.requant_vectors import run as requantise_rtl
 
 BOARD = BOARDS["icebreaker"]
 ICE40 = ROOT / "constraints" / "ice40"
-MODELS = [ROOT / "sim" / "models" / f"{name}.v" for name in ("SB_MAC16", "SB_SPRAM256KA", "SB_PLL40_PAD")]
+MODELS = [ROOT / "sim" / "models" / f"{name}.v" for name in ("SB_MAC16", "SB_SPRAM256KA", "SB_PLL40_2F_PAD")]
 SOURCES = [*build.sources(BOARD), *MODELS]
 PINS: dict[str, Any] = {
     "clock": "CLK", "rxd": "RX", "txd": "TX", "button": "BTN_N", "pressed": 0,
-    "leds": "LEDR_N", "lit": 0, "error": 0, "reset": 0, "high": [],
+    "leds": "LEDR_N", "lit": 0, "error": 0, "reset": 0, "high": [], "per_clock": 2,
 }  # fmt: skip
 
 
@@ -42,14 +42,19 @@ def family(name: str, *parts: str) -> list[Path]:
     return [*files, *MODELS]
 
 
-ICE40_MEMORIES = [Memory("weight_memory", 4096, 32), Memory("program_memory", 512, 64), Memory("payload", 512, 8)]
+ICE40_MEMORIES = [
+    Memory("activations", 1024, 32, 8),
+    Memory("weight_memory", 4096, 64, 32),
+    Memory("program_memory", 512, 64, 32),
+]
 
 
 def netlist(folder: Path, change: dict[str, str | None]) -> Path:
     """A synthesis result with the cells that ICE40_MEMORIES and five products take; `change` by name."""
     cells: dict[str, str | None] = {f"core.weight_memory.block{i}": "SB_SPRAM256KA" for i in range(2)}
     cells |= {f"core.program_memory.mem.{i}": "SB_RAM40_4K" for i in range(8)}
-    cells |= {"host.payload.block": "SB_SPRAM256KA", "core.addresses.act_steps.0.0": "SB_RAM40_4K"}
+    cells |= {f"core.activations.block{i}": "SB_SPRAM256KA" for i in range(2)}
+    cells |= {"core.addresses.act_steps.0.0": "SB_RAM40_4K"}
     cells |= {f"core.product{i}": "SB_MAC16" for i in range(5)} | change
     path = folder / "netlist.json"
     named = {name: {"type": kind} for name, kind in cells.items() if kind}
@@ -62,7 +67,8 @@ def netlist(folder: Path, change: dict[str, str | None]) -> Path:
     [
         ({}, ""),
         ({"core.weight_memory.block1": None}, "weight_memory.* needs at least 2 SB_SPRAM256KA and has 1"),
-        ({"host.payload.block": "SB_RAM40_4K"}, "payload.* needs at least 1 SB_SPRAM256KA and has 0"),
+        ({"core.activations.block0": "SB_RAM40_4K"}, "activations.* needs at least 2 SB_SPRAM256KA and has 1"),
+        ({"core.other.block": "SB_SPRAM256KA"}, "5 SB_SPRAM256KA, 4 of them"),
         ({"core.other.mem.0": "SB_RAM40_4K"}, "10 SB_RAM40_4K, 9 of them"),
         ({"core.product4": None}, "4 SB_MAC16, expected 5"),
     ],
@@ -81,12 +87,15 @@ def test_memories_that_became_logic(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("memory", "blocks"),
     [
-        (Memory("activations", 768, 32), 6),
-        (Memory("activations", 1024, 32), 8),
+        (Memory("activations", 512, 32), 4),
+        (Memory("activations", 768, 32), 0),
+        (Memory("activations", 32768, 32), 256),
         (Memory("parameter_memory", 256, 160), 10),
         (Memory("weight_memory", 1024, 32), 8),
         (Memory("weight_memory", 4096, 32), 0),
-        (Memory("payload", 512, 8), 0),
+        (Memory("weight_memory", 16384, 32), 128),
+        (Memory("parameter_parts", 3840, 32), 0),
+        (Memory("payload", 512, 8), 1),
     ],
 )
 def test_block_rams(memory: Memory, blocks: int) -> None:
@@ -106,19 +115,38 @@ def test_memories_are_whole_blocks() -> None:
 
 
 def test_pll() -> None:
-    assert ice40_pll(12, 12) == (12, 1, 0)
+    assert Ice40().pll(BOARD, 12) == (12, {"PLL_DIVF": 63, "PLL_DIVQ": 5})
     for wanted in (16.5, 18, 20, 24, 48):
         clock, multiply, power = ice40_pll(12, wanted)
         assert clock == pytest.approx(12 * multiply / 2**power) and 0.9 * wanted <= clock <= wanted
-        assert power == 0 or 533 <= 12 * multiply <= 1066
+        assert 533 <= 12 * multiply <= 1066
     with pytest.raises(IntactError, match="clock"):
         ice40_pll(12, 10)
 
 
 @pytest.mark.parametrize("sim", SIMULATORS)
-@pytest.mark.parametrize("power", [0, 5])
-def test_lint(sim: str, power: int) -> None:
-    lint(sim, "top", SOURCES, {"PLL_DIVQ": power})
+@pytest.mark.parametrize(
+    "memories",
+    [
+        {},
+        {"ACT_DEPTH": 4096, "WGT_DEPTH": 8192, "PRM_DEPTH": 1024, "PRM_SERIAL": 1},
+        {"ACT_DEPTH": 512, "WGT_DEPTH": 512},
+    ],
+)
+def test_lint(sim: str, memories: dict[str, int]) -> None:
+    lint(sim, "top", SOURCES, memories)
+
+
+@pytest.mark.parametrize(
+    ("width", "lane", "depth", "exclusive"),
+    [(32, 32, 8192, 1), (64, 32, 1024, 1), (32, 8, 4096, 0), (64, 32, 16384, 0)],
+)
+def test_spram(width: int, lane: int, depth: int, exclusive: int) -> None:
+    """rtl/ram.v's reads and writes from memories with one port, which take turns at twice the clock."""
+    parameters: dict[str, int | str] = {
+        "WIDTH": width, "SLICE": lane, "DEPTH": depth, "ADDR": (depth - 1).bit_length(), "EXCLUSIVE": exclusive, "LARGE": 1,
+    }  # fmt: skip
+    run_bench("verilator", "ram", "sim.bench_ram", family("ram"), parameters, f"ice40_ram_{width}_{lane}_{exclusive}")
 
 
 def test_multiplier_cell() -> None:
@@ -164,10 +192,21 @@ def codes_of(network: Network, inputs: np.ndarray) -> np.ndarray:
     return (network.input.to_hwc(codes) + source.shift).astype(np.int8)
 
 
-@pytest.mark.parametrize("name", ["digits", "xor"])
-def test_network_through_the_pins(name: str) -> None:
-    folder = BUILD / f"board_icebreaker_{name}"
-    exported = export.export(str(ROOT / "models" / f"{name}.pt"), BOARD.array, block=build.FLOWS[BOARD.family].block)
+@pytest.mark.parametrize(
+    ("name", "serial", "in_spram"),
+    [
+        ("xor", False, set()),
+        ("digits", False, {"activations", "weight_memory"}),
+        ("digits", True, {"activations", "weight_memory", "parameter_parts"}),
+    ],
+)
+def test_network_through_the_pins(name: str, serial: bool, in_spram: set[str]) -> None:
+    build_name = f"board_icebreaker_{name}{'_serial' if serial else ''}"
+    folder = BUILD / build_name
+    block = build.FLOWS[BOARD.family].block
+    exported = export.export(
+        str(ROOT / "models" / f"{name}.pt"), BOARD.array, serial=serial, block=block, board=BOARD.name
+    )
     export.write(exported, folder)
     network, hardware = exported.network, exported.config
     if name == "digits":
@@ -181,7 +220,7 @@ def test_network_through_the_pins(name: str) -> None:
     if name == "digits":  # the codes that the source framework gave
         assert np.array_equal(expected.reshape(len(inputs), -1) - target.shift, test_set["codes"][:2])
     large = {memory.instance for memory in build.memories(hardware) if is_large(memory, FAMILY)}
-    assert ("weight_memory" in large) == (name == "digits")
+    assert large == in_spram
     placements, rows = exported.lowered.plan.placements, hardware.rows
     job = {
         "frames": [words.tobytes().hex() for words in to_words(chip, placements[source.name], rows)],
@@ -193,12 +232,18 @@ def test_network_through_the_pins(name: str) -> None:
         "prm_bits": hardware.prm_bits,
         "cycles": sum(exported.cycles),
         "pins": PINS,
-        "loads": {"WEIGHTS": ("weights.mem", hardware.wgt_bits)} if "weight_memory" in large else {},
+        "loads": {
+            target: (file, bits)
+            for memory, target, file, bits in (
+                ("weight_memory", "WEIGHTS", "weights.mem", hardware.wgt_bits),
+                ("parameter_parts", "PARAMS", "params.mem", hardware.prm_bits),
+            )
+            if memory in large
+        },
     }
     (folder / "job.json").write_text(json.dumps(job))
     parameters: dict[str, int | str] = {"CLOCKS_PER_BIT": 4, "TIMER": 14, **hardware.verilog_parameters()}
     for parameter, file in (("PRG_FILE", "program.mem"), ("WGT_FILE", "weights.mem"), ("PRM_FILE", "params.mem")):
         parameters[parameter] = f'"{folder / file}"'  # quoted: a Verilog string
     environment = {"BOARD_JOB": str(folder / "job.json")}
-    build_name = f"board_icebreaker_{name}"
     run_bench("verilator", "top", "sim.bench_board_ulx3s", SOURCES, parameters, build_name, environment)

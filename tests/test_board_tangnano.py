@@ -21,7 +21,7 @@ MODELS = [ROOT / "sim" / "models" / f"{name}.v" for name in ("MULT9X9", "MULT18X
 NAMES = ("tangnano9k", "tangnano20k")
 PINS: dict[str, Any] = {
     "clock": "clk_27mhz", "rxd": "uart_rxd", "txd": "uart_txd", "button": "button",
-    "leds": "led_n", "lit": 0, "error": 4, "reset": 5, "high": [],
+    "leds": "led_n", "lit": 0, "error": 4, "reset": 5, "high": [], "per_clock": 1,
 }  # fmt: skip
 PRESSED = {"tangnano9k": 0, "tangnano20k": 1}  # the top works with either
 

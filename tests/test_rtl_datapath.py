@@ -60,6 +60,13 @@ def test_program_fetch() -> None:
     run_bench("icarus", "program_fetch", "sim.bench_program_fetch", [RTL / "program_fetch.v"], {"PRG_ADDR": 7}, "fetch")
 
 
+@pytest.mark.parametrize(("sim", "width", "lane"), [("icarus", 32, 8), ("verilator", 64, 32)])
+def test_ram(sim: str, width: int, lane: int) -> None:
+    _need(sim)
+    parameters: dict[str, int | str] = {"WIDTH": width, "SLICE": lane, "DEPTH": 100, "ADDR": 7}
+    run_bench(sim, "ram", "sim.bench_ram", [RTL / "ram.v"], parameters, f"ram_{width}_{lane}")
+
+
 @pytest.mark.parametrize(
     ("sim", "rows", "cols", "lanes", "tables"),
     [

@@ -26,6 +26,7 @@ module top #(
     parameter LAYERS = 256,
     parameter TABLES = 0,
     parameter PACKED = 0,
+    parameter PRM_SERIAL = 0,
     parameter WGT_FILE = "",
     parameter PRM_FILE = "",
     parameter PRG_FILE = "",
@@ -89,9 +90,10 @@ module top #(
         .CLOCKS_PER_BIT(CLOCKS_PER_BIT), .TIMER(TIMER), .ROWS(ROWS), .COLS(COLS), .LANES(LANES), .ACT_DEPTH(ACT_DEPTH),
         .WGT_DEPTH(WGT_DEPTH), .PRM_DEPTH(PRM_DEPTH), .PRG_DEPTH(PRG_DEPTH), .LAYERS(LAYERS), .WGT_FILE(WGT_FILE),
         .PRM_FILE(PRM_FILE), .PRG_FILE(PRG_FILE),
-        .TABLES(TABLES), .PACKED(PACKED), .TAB_FILE(TAB_FILE)
+        .TABLES(TABLES), .PACKED(PACKED), .PRM_SERIAL(PRM_SERIAL), .TAB_FILE(TAB_FILE)
     ) system (
         .clk(clk),
+        .clk_2x(1'b0),
         .rst(rst),
         .rxd(uart_txd_in),
         .txd(uart_rxd_out),

@@ -3,8 +3,10 @@
 // the address waits a cycle instead of the word, which takes fewer flip-flops: a word is read in the cycle after its address
 // came, and must not be written then.
 //
-// Block RAM (EBR) holds INIT_FILE from power-up. SPRAM, with one port, takes a memory whose reads and writes never meet
-// (EXCLUSIVE) if nothing is to be in it at power-up, or if it has more than SPRAM_BITS: then the host writes it first.
+// Block RAM (EBR) holds INIT_FILE from power-up. A LARGE memory of more bits than BLOCK_BITS lies in SPRAM, where a block has
+// one port of 16 bits, which takes two turns a cycle at clk_2x, and nothing is in it at power-up. In the first half of a cycle
+// an EXCLUSIVE memory reads or writes the lower 16 of 32 bits, in the second half the upper ones; another memory writes in the
+// first half and reads in the second.
 
 `resetall
 `default_nettype none
@@ -20,10 +22,16 @@ module ram #(
     parameter ADDR = 9,
     // memory image, or "" for zeros
     parameter INIT_FILE = "",
+    // words of a line of the image; with more than one it is not read
+    parameter LINE = 1,
     // 1: what is read while, or a cycle after, a word is written is not used
-    parameter EXCLUSIVE = 0
+    parameter EXCLUSIVE = 0,
+    // 1: may lie in SPRAM
+    parameter LARGE = 0
 ) (
     input  wire                     clk,
+    // twice clk, their edges together
+    input  wire                     clk_2x,
     input  wire [WIDTH/SLICE-1:0]   write_enable,
     input  wire [ADDR-1:0]          write_addr,
     input  wire [WIDTH-1:0]         write_data,
@@ -31,35 +39,66 @@ module ram #(
     output wire [WIDTH-1:0]         read_data
 );
 
-    localparam SPRAM_BITS = 32768;
-    localparam BLOCKS = (WIDTH + 15) / 16;
-    localparam SPRAM = EXCLUSIVE != 0 && DEPTH <= 16384 && (SLICE == WIDTH || SLICE % 16 == 0)
-        && (INIT_FILE == "" || DEPTH * WIDTH > SPRAM_BITS);
+    localparam BLOCK_BITS = EXCLUSIVE ? 32768 : 16384;
+    localparam WORDS = EXCLUSIVE ? 8192 : 16384;
+    localparam SPRAM = LARGE != 0 && DEPTH * WIDTH > BLOCK_BITS && DEPTH <= WORDS
+        && (EXCLUSIVE ? WIDTH % 32 == 0 && SLICE == 32 : WIDTH % 16 == 0 && SLICE % 4 == 0);
 
     reg [ADDR-1:0] addr;
     always @(posedge clk) addr <= read_addr;
 
+    genvar b;
+    genvar n;
     generate
         if (SPRAM) begin : gen_spram
-            wire [ADDR-1:0]      either  = (|write_enable) ? write_addr : addr;
-            wire [16*BLOCKS-1:0] written = {{16*BLOCKS-WIDTH{1'b0}}, write_data};
-            wire [16*BLOCKS-1:0] read;
-            wire                 _unused = &{1'b0, read};
-            genvar b;
-            assign read_data = read[WIDTH-1:0];
-            for (b = 0; b < BLOCKS; b = b + 1) begin : gen_block
-                SB_SPRAM256KA block (
-                    .CLOCK(clk), .ADDRESS({{14-ADDR{1'b0}}, either}), .DATAIN(written[16*b +: 16]), .DATAOUT(read[16*b +: 16]),
-                    .MASKWREN(4'b1111), .WREN(write_enable[16*b/SLICE]), .CHIPSELECT(1'b1),
-                    .STANDBY(1'b0), .SLEEP(1'b0), .POWEROFF(1'b1)
-                );
+            // differ in the first half of a cycle
+            reg  turn;
+            reg  turn_seen;
+            wire first = turn ^ turn_seen;
+            initial turn = 1'b0;
+            always @(posedge clk) turn <= ~turn;
+            always @(posedge clk_2x) turn_seen <= turn;
+
+            if (EXCLUSIVE != 0) begin : gen_halves
+                wire [ADDR-1:0] either = (|write_enable) ? write_addr : addr;
+                for (b = 0; b < WIDTH / 32; b = b + 1) begin : gen_block
+                    wire [15:0] shown;
+                    reg  [15:0] lower;
+                    reg  [15:0] upper;
+                    SB_SPRAM256KA block (
+                        .CLOCK(clk_2x), .ADDRESS({{13-ADDR{1'b0}}, either, ~first}),
+                        .DATAIN(first ? write_data[32*b +: 16] : write_data[32*b+16 +: 16]), .DATAOUT(shown),
+                        .MASKWREN(4'b1111), .WREN(write_enable[b]), .CHIPSELECT(1'b1),
+                        .STANDBY(1'b0), .SLEEP(1'b0), .POWEROFF(1'b1)
+                    );
+                    always @(posedge clk) lower <= shown;
+                    always @(posedge clk_2x) if (first) upper <= shown;
+                    assign read_data[32*b +: 32] = {upper, lower};
+                end
+            end else begin : gen_turns
+                for (b = 0; b < WIDTH / 16; b = b + 1) begin : gen_block
+                    wire [15:0] shown;
+                    wire [3:0]  nibbles;
+                    reg  [15:0] held;
+                    for (n = 0; n < 4; n = n + 1) begin : gen_nibble
+                        assign nibbles[n] = write_enable[(16*b+4*n)/SLICE];
+                    end
+                    SB_SPRAM256KA block (
+                        .CLOCK(clk_2x), .ADDRESS({{14-ADDR{1'b0}}, first ? write_addr : addr}),
+                        .DATAIN(write_data[16*b +: 16]), .DATAOUT(shown),
+                        .MASKWREN(nibbles), .WREN(first & (|nibbles)), .CHIPSELECT(1'b1),
+                        .STANDBY(1'b0), .SLEEP(1'b0), .POWEROFF(1'b1)
+                    );
+                    always @(posedge clk_2x) if (first) held <= shown;
+                    assign read_data[16*b +: 16] = held;
+                end
             end
         end else begin : gen_ebr
             (* no_rw_check *) reg [WIDTH-1:0] mem [0:DEPTH-1];
             reg [WIDTH-1:0] fetched;
             integer i;
 
-            initial if (INIT_FILE != "") $readmemh(INIT_FILE, mem);
+            initial if (INIT_FILE != "" && LINE == 1) $readmemh(INIT_FILE, mem);
 
             always @(posedge clk) begin
                 for (i = 0; i < WIDTH / SLICE; i = i + 1)
@@ -67,6 +106,7 @@ module ram #(
                 fetched <= mem[addr];
             end
             assign read_data = fetched;
+            wire _unused = &{1'b0, clk_2x};
         end
     endgenerate
 

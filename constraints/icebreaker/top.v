@@ -7,10 +7,9 @@
 `default_nettype none
 
 module top #(
-    // PLL: clk = 12 MHz * (PLL_DIVF + 1) / 2**PLL_DIVQ; 12 MHz * (PLL_DIVF + 1) must lie in 533 to 1066 MHz. PLL_DIVQ = 0: no
-    // PLL, clk is the oscillator
+    // PLL: clk_2x = 12 MHz * (PLL_DIVF + 1) / 2**PLL_DIVQ and clk half of it; 12 MHz * (PLL_DIVF + 1) must lie in 533 to 1066 MHz
     parameter PLL_DIVF = 63,
-    parameter PLL_DIVQ = 0,
+    parameter PLL_DIVQ = 5,
     // clocks of one bit on the serial line
     parameter CLOCKS_PER_BIT = 12,
     // a frame that pauses, or a stream that stalls, for 2**TIMER clocks is given up
@@ -26,6 +25,7 @@ module top #(
     parameter LAYERS = 256,
     parameter TABLES = 0,
     parameter PACKED = 0,
+    parameter PRM_SERIAL = 0,
     parameter WGT_FILE = "",
     parameter PRM_FILE = "",
     parameter PRG_FILE = "",
@@ -40,25 +40,21 @@ module top #(
 );
 
     wire clk;
+    wire clk_2x;
     wire locked;
 
-    generate
-        if (PLL_DIVQ == 0) begin : gen_oscillator
-            assign clk = CLK;
-            assign locked = 1'b1;
-        end else begin : gen_pll
-            // the pad of pin 35 feeds the PLL directly; a comparison frequency of 12 MHz takes filter range 1
-            SB_PLL40_PAD #(
-                .FEEDBACK_PATH("SIMPLE"), .DIVR(4'd0), .DIVF(PLL_DIVF[6:0]), .DIVQ(PLL_DIVQ[2:0]), .FILTER_RANGE(3'd1)
-            ) pll (
-                .PACKAGEPIN(CLK),
-                .PLLOUTGLOBAL(clk),
-                .LOCK(locked),
-                .RESETB(1'b1),
-                .BYPASS(1'b0)
-            );
-        end
-    endgenerate
+    // the pad of pin 35 feeds the PLL directly; a comparison frequency of 12 MHz takes filter range 1
+    SB_PLL40_2F_PAD #(
+        .FEEDBACK_PATH("SIMPLE"), .DIVR(4'd0), .DIVF(PLL_DIVF[6:0]), .DIVQ(PLL_DIVQ[2:0]), .FILTER_RANGE(3'd1),
+        .PLLOUT_SELECT_PORTA("GENCLK"), .PLLOUT_SELECT_PORTB("GENCLK_HALF")
+    ) pll (
+        .PACKAGEPIN(CLK),
+        .PLLOUTGLOBALA(clk_2x),
+        .PLLOUTGLOBALB(clk),
+        .LOCK(locked),
+        .RESETB(1'b1),
+        .BYPASS(1'b0)
+    );
 
     // asserted at once, released 256 clocks after its cause is gone
     reg [1:0] steady;
@@ -80,9 +76,10 @@ module top #(
     uart_system #(
         .CLOCKS_PER_BIT(CLOCKS_PER_BIT), .TIMER(TIMER), .ROWS(ROWS), .COLS(COLS), .LANES(LANES), .ACT_DEPTH(ACT_DEPTH),
         .WGT_DEPTH(WGT_DEPTH), .PRM_DEPTH(PRM_DEPTH), .PRG_DEPTH(PRG_DEPTH), .LAYERS(LAYERS), .WGT_FILE(WGT_FILE),
-        .PRM_FILE(PRM_FILE), .PRG_FILE(PRG_FILE), .TABLES(TABLES), .PACKED(PACKED), .TAB_FILE(TAB_FILE)
+        .PRM_FILE(PRM_FILE), .PRG_FILE(PRG_FILE), .TABLES(TABLES), .PACKED(PACKED), .PRM_SERIAL(PRM_SERIAL), .TAB_FILE(TAB_FILE)
     ) system (
         .clk(clk),
+        .clk_2x(clk_2x),
         .rst(rst),
         .rxd(RX),
         .txd(TX),

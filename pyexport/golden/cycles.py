@@ -9,6 +9,8 @@ of weights or each new column of the window (`_window_slots`).
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 
 from pyexport.hwconfig import HwConfig
@@ -18,6 +20,12 @@ from pyexport.qlayers import Network, QLayer
 # requantise 11 and the write; the adder tree and the drain's beats come on top.
 PIPELINE = 23
 TABLE = 2  # more where the codes go through a table
+SERIAL = 6  # from a tile's end to the next one's where a parameter word is read in five parts
+
+
+def _gap(words: int, beats: int, config: HwConfig) -> int:
+    """Cycles that a tile of `words` words is too short by: for its drain's beats, for its parameters."""
+    return max(0, beats - words, SERIAL - words if config.prm_serial else 0)
 
 
 def tile_channels(layer: QLayer, out_channels: int, config: HwConfig) -> int:
@@ -66,10 +74,10 @@ def layer_cycles(layer: QLayer, network: Network, config: HwConfig) -> int:
     if layer.transposed:
         parts = _phases(layer, target.shape)
     total = 0
-    for count in _runs([min(start, pixel_words - words) for start, _ in tiles]):
+    for count in _jobs([min(start, pixel_words - words) for start, _ in tiles], passes == 1):
         for pixels, reads in parts or [(target.shape[0] * target.shape[1], passes * taps)]:
             jobs_tiles, issue = pixels * count, reads * words
-            total += jobs_tiles * issue + (jobs_tiles - 1) * max(0, beats - issue) + overhead + beats
+            total += jobs_tiles * issue + (jobs_tiles - 1) * _gap(issue, beats, config) + overhead + beats
     return total
 
 
@@ -110,7 +118,7 @@ def concat_cycles(layer: QLayer, network: Network, config: HwConfig) -> int:
         begin = 0
         if layer.axis == 2 and offset % config.lanes:
             begin = min(channels, config.lanes - offset % config.lanes)
-            total += 2 * height * width + depth + 1
+            total += 2 * height * width + (height * width - 1) * _gap(2, 1, config) + depth + 1
         offset += channels
         if begin == channels:
             continue
@@ -121,7 +129,7 @@ def concat_cycles(layer: QLayer, network: Network, config: HwConfig) -> int:
         most = -(-channels // config.rows) - words
         for count in _runs([min(first, most) for first, _ in spans]):
             tiles = height * width * count
-            total += tiles * words + (tiles - 1) * max(0, beats - words) + depth + beats
+            total += tiles * words + (tiles - 1) * _gap(words, beats, config) + depth + beats
     return total
 
 
@@ -207,6 +215,21 @@ def _runs(starts: list[int]) -> list[int]:
         lengths.append(count)
         starts = starts[count:]
     return lengths
+
+
+def _jobs(starts: list[int], merge: bool) -> list[int]:
+    """Tiles of each job: runs, or where `merge` as many runs of the same shape as follow one another evenly."""
+    jobs: list[list[list[int]]] = []  # for each, its runs' first words
+    for length in _runs(starts):
+        run, starts = starts[:length], starts[length:]
+        offsets = [start - run[0] for start in run]
+        if merge and jobs and [start - jobs[-1][0][0] for start in jobs[-1][0]] == offsets:
+            begins = [earlier[0] for earlier in jobs[-1]] + [run[0]]
+            if len({after - before for before, after in itertools.pairwise(begins)}) == 1:
+                jobs[-1].append(run)
+                continue
+        jobs.append([run])
+    return [sum(map(len, job)) for job in jobs]
 
 
 def network_cycles(network: Network, config: HwConfig) -> list[int]:

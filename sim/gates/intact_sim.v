@@ -12,6 +12,8 @@ module intact_sim #(
     parameter IN_WORDS = 1
 ) (
     input  wire        clk,
+    // twice clk, their edges together
+    input  wire        clk_2x,
     input  wire        rst,
     output wire        irq,
     output wire [3:0]  status,
@@ -45,6 +47,7 @@ module intact_sim #(
 
     intact_core core (
         .clk            (clk),
+        .clk_2x         (clk_2x),
         .rst            (rst),
         .irq            (irq),
         .status         (status),

@@ -23,7 +23,7 @@ from rich.console import Console
 
 from constraints import ice40_flow
 from constraints.ecp5_registers import BLOCK_RAM, use_output_registers
-from constraints.flow import Memory, Stages, relative, tool
+from constraints.flow import Stages, relative, tool
 from pyexport import devices, golden, images, lower, quantise, readers
 from pyexport.errors import IntactError
 from pyexport.hwconfig import HwConfig, for_array
@@ -171,12 +171,18 @@ def inputs_of(network: Network, inputs: npt.NDArray[np.generic] | None, count: i
 
 def loads(family: str, config: HwConfig, contents: Mapping[str, str]) -> dict[int, list[int]]:
     """What lies in memories that the family powers up with anything: 32-bit slices in order, by load target."""
-    weights = Memory("weight_memory", config.wgt_depth, config.wgt_bits)
-    if family != "ice40" or not devices.is_large(weights, ice40_flow.FAMILY):
+    if family != "ice40":
         return {}
-    words = [int(line, 16) for line in contents["weights.mem"].split()]
-    slices = [word >> at & 0xFFFFFFFF for word in words for at in range(0, config.wgt_bits, 32)]
-    return {LOAD_TARGETS["WEIGHTS"]: slices}
+    large = {memory.instance for memory in devices.memories(config) if devices.is_large(memory, ice40_flow.FAMILY)}
+    found = {}
+    for memory, target, name, width in (
+        ("weight_memory", "WEIGHTS", images.WEIGHTS, config.wgt_bits),
+        (devices.SERIAL_MEMORY, "PARAMS", images.PARAMS, config.prm_bits),
+    ):
+        if memory in large:
+            words = [int(line, 16) for line in contents[name].split()]
+            found[LOAD_TARGETS[target]] = [word >> at & 0xFFFFFFFF for word in words for at in range(0, width, 32)]
+    return found
 
 
 def run(
