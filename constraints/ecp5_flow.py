@@ -204,19 +204,18 @@ def timing(report: Mapping[str, Any]) -> Timing:
     if not report["fmax"]:
         raise IntactError("place and route: its report names no clock")
     name, clock = min(report["fmax"].items(), key=lambda item: item[1]["achieved"] / item[1]["constraint"])
-    return Timing(clock["achieved"], clock["constraint"], slowest_path(report, name))
+    return Timing(clock["achieved"], clock["constraint"], slowest_path(report, name, name)[1])
 
 
-def slowest_path(report: Mapping[str, Any], clock: str) -> str:
-    """One line on the slowest path within `clock`: from, to, and how its delay divides into cells and wires."""
-    wanted = f"posedge {clock}"
+def slowest_path(report: Mapping[str, Any], begin: str, end: str) -> tuple[float, str]:
+    """The slowest path from clock `begin` to clock `end`: its ns, and a line on its ends and how much of it is wires."""
     for path in report["critical_paths"]:
-        if path["from"] == path["to"] == wanted:
+        if (path["from"], path["to"]) == (f"posedge {begin}", f"posedge {end}"):
             steps = path["path"]
             wires = sum(step["delay"] for step in steps if step["type"] == "routing")
             total = sum(step["delay"] for step in steps)
             ends = " -> ".join(
-                f"{end['cell']}.{end['port']}" for end in (steps[0]["from"], steps[-1].get("to", steps[-1]["from"]))
+                f"{at['cell']}.{at['port']}" for at in (steps[0]["from"], steps[-1].get("to", steps[-1]["from"]))
             )
-            return f"{ends}: {total:.1f} ns, {wires:.1f} of it wires"
-    return "none"
+            return total, f"{ends}: {total:.1f} ns, {wires:.1f} of it wires"
+    return 0.0, "none"

@@ -190,4 +190,4 @@ def timing(report: Mapping[str, Any], target: float) -> Timing:
     if not report["fmax"]:
         raise IntactError("place and route: its report names no clock")
     name, clock = min(report["fmax"].items(), key=lambda item: item[1]["achieved"])
-    return Timing(clock["achieved"], target, slowest_path(report, name), DERATING, NOTE)
+    return Timing(clock["achieved"], target, slowest_path(report, name, name)[1], DERATING, NOTE)

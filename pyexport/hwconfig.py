@@ -112,9 +112,10 @@ class HwConfig:
         """Whether the array has a 3x3 window: each lane's multipliers can take taps of the lane's own channel.
 
         It needs as many rows as columns and requantise lanes, and eight at least: nine taps in two words. Columns that
-        share multiplier blocks share their operands too, so a packed array has none.
+        share multiplier blocks share their operands too, so a packed array has none; and serial parameters come slower
+        than its pixels.
         """
-        return self.rows == self.cols == self.lanes and self.rows >= 8 and not self.packed
+        return self.rows == self.cols == self.lanes and self.rows >= 8 and not self.packed and not self.prm_serial
 
     @property
     def act_bits(self) -> int:

@@ -37,7 +37,8 @@ module intact_core #(
     parameter TABLES = 0,
     // 1: two columns of the array share multiplier blocks; there is no window then
     parameter PACKED = 0,
-    // 1: a parameter word is read in five parts, one after another (parameter_memory.v); a beat a tile, so COLS = LANES
+    // 1: a parameter word is read in five parts, one after another (parameter_memory.v): a beat a tile, so COLS = LANES, at
+    // most every six cycles; there is no window then
     parameter PRM_SERIAL = 0,
     // memory images at power-up, or ""
     parameter WGT_FILE = "",
@@ -111,7 +112,7 @@ module intact_core #(
     localparam TAB_ADDR   = (TABLES > 1) ? 8 + $clog2(TABLES) : 8;
     localparam GROUPS     = ROWS / LANES;
     // the 3x3 window: nine taps in two words of weights, a drain beat a tile
-    localparam WINDOW     = (ROWS == COLS && ROWS == LANES && ROWS >= 8 && PACKED == 0) ? 1 : 0;
+    localparam WINDOW     = (ROWS == COLS && ROWS == LANES && ROWS >= 8 && PACKED == 0 && PRM_SERIAL == 0) ? 1 : 0;
     localparam PORTS      = WINDOW ? 3 : 1;
     localparam WGT_SLICES = (8 * ROWS * COLS + 31) / 32;
     localparam PRM_SLICES = 5 * LANES;

@@ -75,7 +75,7 @@ async def with_board(pins: SerialPins, work: Any) -> None:
     await with_client(pins, work, timeout_bits=20000)
 
 
-@cocotb.test(timeout_time=100, timeout_unit="ms")
+@cocotb.test(timeout_time=1000, timeout_unit="ms")
 async def computes(dut: Any) -> None:
     """The network of the memory images gives the golden model's codes and cycles, frame after frame."""
 
@@ -91,7 +91,7 @@ async def computes(dut: Any) -> None:
     await with_board(await power_up(dut), work)
 
 
-@cocotb.test(timeout_time=100, timeout_unit="ms")
+@cocotb.test(timeout_time=1000, timeout_unit="ms")
 async def loads(dut: Any) -> None:
     """What is written over the link takes effect: wrong words give wrong codes or an error, the right ones heal it."""
     parts = [
@@ -117,7 +117,7 @@ async def loads(dut: Any) -> None:
     await with_board(await power_up(dut), work)
 
 
-@cocotb.test(timeout_time=100, timeout_unit="ms")
+@cocotb.test(timeout_time=1000, timeout_unit="ms")
 async def button_resets(dut: Any) -> None:
     """The button in the middle of an input frame: afterwards everything works from the start."""
     pins = await power_up(dut)

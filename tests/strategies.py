@@ -19,7 +19,10 @@ RUNTIMES = ("fbgemm", "fbgemm", "ort", "tflite-ref", "exact")
 
 @st.composite
 def configs(draw: st.DrawFn) -> HwConfig:
-    """1x2 to 9x9, and larger ones; any legal number of requantise lanes, often those of a window; a quarter packed."""
+    """1x2 to 9x9, and larger ones; any legal number of requantise lanes, often those of a window; a quarter packed.
+
+    A third of those that can have them have serial parameters.
+    """
     if draw(st.integers(0, 2)) == 0:
         side = draw(st.sampled_from([8, 8, 9, 16]))
         return HwConfig(side, side, side, packed=draw(st.sampled_from([0, 0, 0, 1])))
@@ -30,7 +33,8 @@ def configs(draw: st.DrawFn) -> HwConfig:
         )
     )
     lanes = draw(st.sampled_from([n for n in range(1, min(rows, cols) + 1) if rows % n == 0 and cols % n == 0]))
-    return HwConfig(rows, cols, lanes, packed=draw(st.sampled_from([0, 0, 0, 1])))
+    serial = draw(st.sampled_from([0, 0, 1])) if lanes == cols else 0
+    return HwConfig(rows, cols, lanes, packed=draw(st.sampled_from([0, 0, 0, 1])), prm_serial=serial)
 
 
 def _quant(draw: st.DrawFn, scale: float, only: ir.Dtype | None = None) -> ir.Quant:

@@ -144,7 +144,8 @@ def test_lint(sim: str, memories: dict[str, int]) -> None:
 def test_spram(width: int, lane: int, depth: int, exclusive: int) -> None:
     """rtl/ram.v's reads and writes from memories with one port, which take turns at twice the clock."""
     parameters: dict[str, int | str] = {
-        "WIDTH": width, "SLICE": lane, "DEPTH": depth, "ADDR": (depth - 1).bit_length(), "EXCLUSIVE": exclusive, "LARGE": 1,
+        "WIDTH": width, "SLICE": lane, "DEPTH": depth, "ADDR": (depth - 1).bit_length(),
+        "EXCLUSIVE": exclusive, "LARGE": 1,
     }  # fmt: skip
     run_bench("verilator", "ram", "sim.bench_ram", family("ram"), parameters, f"ice40_ram_{width}_{lane}_{exclusive}")
 

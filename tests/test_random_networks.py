@@ -148,3 +148,30 @@ def test_throughput(array: str) -> None:
     utilisation = macs / (64 * result.cycles[0])
     print(f"{array}: {macs} MACs in {result.cycles[0]} cycles: {utilisation:.4f} of a MAC per multiplier and cycle")
     assert utilisation >= 0.90
+
+
+@pytest.mark.parametrize(
+    ("channels", "array", "jobs"), [(12, (4, 1), 1), (10, (4, 1), 2), (16, (8, 2), 1), (5, (4, 1), 2)]
+)
+def test_tiles_that_share_words_are_one_job(channels: int, array: tuple[int, int], jobs: int) -> None:
+    """A word holds several tiles' channels: tiles go in runs, and only a run that is not like the others is left over."""
+    need("icarus")
+    quant, rng = ir.Quant(f32(0.1), 7, "uint8"), np.random.default_rng(channels)
+    tensors = {
+        "x": ir.Tensor("x", (4, 5, channels), quant), "y": ir.Tensor("y", (4, 5, channels), quant),
+        "z": ir.Tensor("z", (2, 2, channels), quant),
+    }  # fmt: skip
+    weights = ir.Weights(
+        rng.integers(-127, 128, (channels, 3, 3, 1)).astype(np.int16),
+        np.full(channels, 0.002, f32),
+        np.zeros(channels, np.int32),
+        rng.normal(size=channels),
+    )
+    depthwise = ir.Conv2d("depthwise", ("x",), "y", weights, padding=(1, 1, 1, 1), groups=channels)
+    pool = ir.MaxPool2d("pool", ("y",), "z", (2, 2), (2, 2), (0, 0, 0, 0))
+    ports = [ir.Port(name, tensors[name].shape, (0, 1, 2)) for name in ("x", "z")]
+    graph = ir.check(ir.Graph("runs", "test", "exact", tensors, (depthwise, pool), ports[0], ports[1]), "runs")
+    for serial in (0, 1)[: 1 + (array[1] == 1)]:
+        prepared = prepare(graph, HwConfig(*array, 1, prm_serial=serial), 2)
+        assert prepared.lowered.header["jobs"] == 2 * jobs
+        assert_equal(prepared, simulated("icarus", prepared, "runs"))

@@ -20,6 +20,7 @@ CONFIGS = {
     "icarus": HwConfig(4, 6, 2, act_depth=300, wgt_depth=256, prm_depth=64, prg_depth=200, layers=7, tables=3),
     "verilator": HwConfig(3, 9, 3, act_depth=300, wgt_depth=512, prm_depth=64, prg_depth=512, layers=7, tables=4),
 }
+SERIAL = HwConfig(3, 3, 3, act_depth=300, wgt_depth=512, prm_depth=64, prg_depth=512, layers=7, tables=4, prm_serial=1)
 
 
 def slices(text: str) -> npt.NDArray[np.uint32]:
@@ -66,12 +67,14 @@ def save(graph: ir.Graph, config: HwConfig, path: Path, frames: int, overlap: bo
     )
 
 
-@pytest.mark.parametrize("sim", list(CONFIGS))
-def test_core(sim: str) -> None:
+@pytest.mark.parametrize(
+    ("sim", "config"), [*CONFIGS.items(), ("verilator", SERIAL)], ids=[*CONFIGS, "verilator-serial"]
+)
+def test_core(sim: str, config: HwConfig) -> None:
     if reason := simulator_missing(sim):
         pytest.skip(reason)
-    config = CONFIGS[sim]
-    folder = BUILD / f"core_networks_{sim}"
+    name = "core_serial" if config.prm_serial else "core"
+    folder = BUILD / f"{name}_networks_{sim}"
     folder.mkdir(parents=True, exist_ok=True)
     save(fixed_networks.first(), config, folder / "first.npz", 3)
     save(fixed_networks.first(), config, folder / "overlapped.npz", 3, overlap=True)
@@ -80,7 +83,7 @@ def test_core(sim: str) -> None:
     save(fixed_networks.tables(), config, folder / "tables.npz", 1)
     parameters: dict[str, int | str] = dict(config.verilog_parameters())
     environment = {"CORE_NETWORKS": str(folder)}
-    run_bench(sim, "intact_core", "sim.bench_core", rtl_sources(), parameters, "core", environment)
+    run_bench(sim, "intact_core", "sim.bench_core", rtl_sources(), parameters, name, environment)
 
 
 def test_kinds_of_jobs() -> None:

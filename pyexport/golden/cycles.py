@@ -152,7 +152,7 @@ def _two_digits(layer: QLayer) -> bool:
 
 def _uses_window(layer: QLayer, network: Network, config: HwConfig) -> bool:
     """Whether lanes see their own channel's 3x3 window: depthwise up to 3x3, adds of two tensors laid out alike."""
-    if config.packed or not (config.rows == config.cols == config.lanes >= 8):
+    if config.packed or config.prm_serial or not (config.rows == config.cols == config.lanes >= 8):
         return False
     if any(_concatenated(name, network) for name in (*layer.inputs, layer.output)):
         return False
