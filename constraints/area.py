@@ -65,7 +65,7 @@ BUDGETS: dict[str, tuple[Budget, ...]] = {
         Budget(PRODUCTS, 87, 75),
         Budget("requantise lane", 970, 1170),
         Budget("address generator", 810, 330),
-        Budget("window generator", 630, 220),
+        Budget("window generator", 700, 255),
         Budget("sequencer", 560, 1560),
         Budget("drain", 210, 230, luts_row=28, ffs_row=36),
         Budget("input stream", 90, 80, luts_row=9, ffs_row=18),

@@ -208,7 +208,7 @@ def timing(report: Mapping[str, Any]) -> Timing:
 
 
 def slowest_path(report: Mapping[str, Any], begin: str, end: str) -> tuple[float, str]:
-    """The slowest path from clock `begin` to clock `end`: its ns, and a line on its ends and how much of it is wires."""
+    """The slowest path from clock `begin` to clock `end`: its ns, and a line on its ends and its wires."""
     for path in report["critical_paths"]:
         if (path["from"], path["to"]) == (f"posedge {begin}", f"posedge {end}"):
             steps = path["path"]

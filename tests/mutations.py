@@ -9,7 +9,7 @@ class Fault(NamedTuple):
     """Text `old` of rtl/<file>.v, found exactly once, becomes `new`; `check` is the one that must then fail."""
 
     reason: str
-    check: Literal["requantise", "network", "overlapped", "adding", "windows", "tables", "packed"]
+    check: Literal["requantise", "network", "overlapped", "adding", "windows", "tables", "packed", "serial"]
     file: str
     old: str
     new: str
@@ -132,5 +132,14 @@ FAULTS = (
           "if (map_last) prm_base <= prm_addr + 1'b1;", ""),
     Fault("another tile's results follow the last row", "windows", "drain",
           "write_map_last ? step_tile : write_row_last", "write_row_last"),
+    # serial parameters
+    Fault("a word's parts are gathered from the highest down", "serial", "parameter_memory",
+          "gathered <= {part_data, gathered[4*PART-1:PART]};", "gathered <= {gathered[3*PART-1:0], part_data};"),
+    Fault("a part is taken up a cycle early", "serial", "parameter_memory",
+          "if (early_2) gathered", "if (early_1) gathered"),
+    Fault("words lie four parts apart", "serial", "parameter_memory",
+          "{1'b0, word, 2'b00} + {3'b000, word}", "{1'b0, word, 2'b00}"),
+    Fault("a word is not asked for at a job's start", "serial", "drain",
+          "prm_ask <= beat | job_start;", "prm_ask <= beat;"),
 )
 # fmt: on

@@ -14,7 +14,7 @@ import pytest
 from constraints import build
 from constraints.boards import BOARDS
 from constraints.flow import Memory
-from constraints.ice40_flow import FAMILY, Ice40, ice40_pll
+from constraints.ice40_flow import FAMILY, Ice40, ice40_pll, of_both_clocks
 from pyexport import export, golden
 from pyexport.arith import check, requantise
 from pyexport.devices import is_large
@@ -114,6 +114,19 @@ def test_memories_are_whole_blocks() -> None:
     build.check_fit(BOARD, config)
 
 
+@pytest.mark.parametrize(
+    ("memories", "loads"),
+    [
+        (["activations", "program_memory"], ""),
+        (["weight_memory"], "weights"),
+        (["weight_memory", "parameter_parts"], "weights,params"),
+    ],
+)
+def test_what_to_load_is_said(memories: list[str], loads: str) -> None:
+    said = Ice40().remark([Memory(name, 4096, 32, 32) for name in memories])
+    assert said.endswith(f"--load {loads} after each power-up") if loads else not said
+
+
 def test_pll() -> None:
     assert Ice40().pll(BOARD, 12) == (12, {"PLL_DIVF": 63, "PLL_DIVQ": 5})
     for wanted in (16.5, 18, 20, 24, 48):
@@ -122,6 +135,28 @@ def test_pll() -> None:
         assert 533 <= 12 * multiply <= 1066
     with pytest.raises(IntactError, match="clock"):
         ice40_pll(12, 10)
+
+
+@pytest.mark.parametrize(
+    ("across", "fmax", "path"),
+    [
+        ({}, 24.0, "in clk.Q -> in clk.D"),
+        ({("clk", "clk_2x"): 20.0}, 24.0, "in clk.Q -> in clk.D"),
+        ({("clk", "clk_2x"): 20.0, ("clk_2x", "clk"): 45.0}, 500 / 45, "clk_2x to clk.Q -> clk_2x to clk.D"),
+    ],
+)
+def test_paths_between_the_clocks_have_half_a_cycle(
+    across: dict[tuple[str, str], float], fmax: float, path: str
+) -> None:
+    def slowest(begin: str, end: str, cell: str, delay: float) -> dict[str, Any]:
+        step = {"type": "logic", "delay": delay, "from": {"cell": cell, "port": "Q"}, "to": {"cell": cell, "port": "D"}}
+        return {"from": f"posedge {begin}", "to": f"posedge {end}", "path": [step]}
+
+    paths = [slowest("clk", "clk", "in clk", 41.7), slowest("clk_2x", "clk_2x", "in clk_2x", 17.0)]
+    paths += [slowest(begin, end, f"{begin} to {end}", delay) for (begin, end), delay in across.items()]
+    clocks = {"clk": {"achieved": 24.0, "constraint": 12.0}, "clk_2x": {"achieved": 58.0, "constraint": 24.0}}
+    found = of_both_clocks({"fmax": clocks, "critical_paths": paths})
+    assert found.fmax == pytest.approx(fmax) and found.target == 12.0 and found.path.startswith(path)
 
 
 @pytest.mark.parametrize("sim", SIMULATORS)

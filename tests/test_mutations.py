@@ -59,6 +59,11 @@ def packed() -> Prepared:
     return prepare(fixed_networks.first(), replace(CONFIG, packed=1), 1)
 
 
+@pytest.fixture(scope="module")
+def serial() -> Prepared:
+    return prepare(fixed_networks.first(), HwConfig(6, 3, 3, prm_serial=1), 1)
+
+
 @pytest.fixture
 def rtl(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A copy of the Verilog, which everything builds from; its builds go to the test's own folder."""
@@ -108,8 +113,9 @@ def test_unchanged_design_passes(
     windows: Prepared,
     tables: Prepared,
     packed: Prepared,
+    serial: Prepared,
 ) -> None:
-    networks = (network, overlapped, adding, windows, tables, packed)
+    networks = (network, overlapped, adding, windows, tables, packed, serial)
     assert requantise_is_right(rtl) and all(map(network_is_right, networks))
 
 
@@ -123,6 +129,7 @@ def test_fault_is_found(
     windows: Prepared,
     tables: Prepared,
     packed: Prepared,
+    serial: Prepared,
 ) -> None:
     path = rtl / f"{fault.file}.v"
     path.write_text(path.read_text().replace(fault.old, fault.new))
@@ -130,6 +137,6 @@ def test_fault_is_found(
         right = requantise_is_right(rtl)
     else:
         networks = {"network": network, "overlapped": overlapped, "adding": adding, "windows": windows}
-        networks |= {"tables": tables, "packed": packed}
+        networks |= {"tables": tables, "packed": packed, "serial": serial}
         right = network_is_right(networks[fault.check])
     assert not right, f"nothing noticed that {fault.reason}"

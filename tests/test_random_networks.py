@@ -154,7 +154,7 @@ def test_throughput(array: str) -> None:
     ("channels", "array", "jobs"), [(12, (4, 1), 1), (10, (4, 1), 2), (16, (8, 2), 1), (5, (4, 1), 2)]
 )
 def test_tiles_that_share_words_are_one_job(channels: int, array: tuple[int, int], jobs: int) -> None:
-    """A word holds several tiles' channels: tiles go in runs, and only a run that is not like the others is left over."""
+    """A word holds several tiles' channels: tiles go in runs; a run that is not like the others is a job more."""
     need("icarus")
     quant, rng = ir.Quant(f32(0.1), 7, "uint8"), np.random.default_rng(channels)
     tensors = {
