@@ -116,7 +116,7 @@ always @* if (f_busy) begin
     assert (f_state[65] == (f_state[69] && f_state[68]) && (!f_state[65] || f_state[67]));
     assert (act_addr == {f_act + line + line, f_act + line, f_act});
     assert (wgt_addr == f_tile + f_state[69]);
-    assert (x == f_x && y == f_y);
+    assert (x == f_x && y == {f_y + 16'sd2, f_y + 16'sd1, f_y});
     if (valid_3) begin
         assert (flags_3 == f_flags_0 && step_3 == f_step_0 && act_step == f_way);
         assert (wgt_step == (two ? (f_second_0 ? (f_state[67] ? {{WGT_ADDR-1{1'b0}}, 1'b1} : {WGT_ADDR{1'b1}})
