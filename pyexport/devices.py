@@ -7,7 +7,7 @@ flow instantiates them, LUTs by a model fitted to synthesised arrays.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from pyexport.errors import IntactError
 from pyexport.hwconfig import PARAM_BITS, PROGRAM_BITS, HwConfig
@@ -17,6 +17,9 @@ LAYER_BITS = 32  # of a cycle counter
 HOST_SLICE = 32  # bits that the host writes at once
 UART_PAYLOAD = 512  # bytes, PAYLOAD of rtl/uart_host.v
 SERIAL_MEMORY = "parameter_parts"  # of parameters that are read in parts
+NARROW = 9  # bits of a word for which a block is deepest in rtl/ram.v
+LEAST = 512  # words of the smallest part of a wide memory
+CHOICE_LUTS = (0, 1, 2, 8)  # for each bit of a memory of one, two, three, four and more parts
 MOST_LUTS = 0.9  # of a device: fuller ones do not route, or only slowly
 
 
@@ -82,6 +85,7 @@ class Family:
     the shapes that are wider; a narrower shape has one.
     product, requantise: multiplier blocks of an int8 product and of a requantise lane.
     pairs: whether a block computes two products where the array is packed.
+    divides: whether memories whose depth is no power of two lie in parts (rtl/ram.v).
     luts: None where no array of this family has been measured.
     large: memories that lie outside block RAM where they have more bits than block RAM is meant for.
     own: what the family's own Verilog keeps in block RAM besides the memories.
@@ -92,6 +96,7 @@ class Family:
     product: int
     requantise: int
     pairs: bool
+    divides: bool
     luts: LutModel | None
     large: Mapping[str, Large] = field(default_factory=dict)
     own: tuple[Memory, ...] = ()
@@ -128,9 +133,9 @@ _ECP5_LUTS = LutModel(
 )
 
 FAMILIES = {
-    "ecp5": Family(_BLOCKS_18K, 9, product=1, requantise=4, pairs=True, luts=_ECP5_LUTS),
+    "ecp5": Family(_BLOCKS_18K, 9, product=1, requantise=4, pairs=True, divides=True, luts=_ECP5_LUTS),
     # in multipliers of 9 x 9 bits, two to one of 18 x 18
-    "gowin": Family(_BLOCKS_18K, 9, product=1, requantise=8, pairs=False, luts=None),
+    "gowin": Family(_BLOCKS_18K, 9, product=1, requantise=8, pairs=False, divides=True, luts=None),
     # constraints/ice40/ram.v: SPRAM, 16,384 words of 16 bits, accessed twice a cycle
     "ice40": Family(
         ((256, 16), (512, 8), (1024, 4), (2048, 2)),
@@ -138,6 +143,7 @@ FAMILIES = {
         product=1,
         requantise=4,
         pairs=True,
+        divides=False,
         luts=None,
         large={
             "activations": Large(16_384, 16_384, 16),
@@ -146,7 +152,7 @@ FAMILIES = {
         },
         own=(Memory("delay_offset", 16, 32), Memory("act_steps", 8, 14), Memory("wgt_steps", 8, 14)),
     ),
-    "xilinx": Family(_BLOCKS_18K, 9, product=1, requantise=4, pairs=True, luts=None),
+    "xilinx": Family(_BLOCKS_18K, 9, product=1, requantise=4, pairs=True, divides=True, luts=None),
 }
 
 # Lattice FPGA-DS-02012 and FPGA-DS-02008; Gowin DS117 and DS226; Xilinx DS180 and DS190
@@ -201,20 +207,35 @@ def memories(hardware: HwConfig) -> list[Memory]:
     ]
 
 
-def shaped(memory: Memory, family: Family) -> tuple[int, int]:
-    """Block RAMs that a memory takes, and the rows that they make: of several a multiplexer chooses one.
+def parts(memory: Memory, family: Family) -> list[Memory]:
+    """What rtl/ram.v divides a memory into, the largest first: a part for each bit that is set in its depth.
 
-    The shape that takes the fewest blocks, and of those the one with the fewest rows. A write enable covers
-    whole bytes of a block, or all of one that is narrower: 32 bits take 36 of a block's 36 bits, or 8 blocks of 4 bits.
+    The depth counts in blocks, each as deep as it is for words of this width, of 9 bits at least.
     """
-    bits = memory.slice or memory.width
-    slices = -(-memory.width // bits)
+    if not family.divides:
+        return [memory]
+    unit = max((depth for depth, width in family.shapes if width >= max(memory.width, NARROW)), default=LEAST)
+    units, found, first = -(-memory.depth // unit), [], 0
+    for bit in reversed(range(units.bit_length())):
+        if units >> bit & 1:
+            found.append(replace(memory, depth=min(memory.depth - first, unit << bit)))
+            first += unit << bit
+    return found
+
+
+def blocks_of(part: Memory, family: Family) -> int:
+    """Block RAMs that a part of a memory takes, in the shape that takes the fewest.
+
+    A write enable covers whole bytes of a block, or all of one that is narrower: 32 bits take 36 of a block's 36 bits,
+    or 8 blocks of 4 bits.
+    """
+    bits = part.slice or part.width
+    slices = -(-part.width // bits)
     choices = []
     for depth, width in family.shapes:
-        rows = -(-memory.depth // depth)
         byte = min(family.byte, width)
         columns = -(-slices * -(-bits // byte) * byte // width)
-        choices.append((rows * columns, rows))
+        choices.append(-(-part.depth // depth) * columns)
     return min(choices)
 
 
@@ -226,7 +247,7 @@ def is_large(memory: Memory, family: Family) -> bool:
 
 def block_rams(memory: Memory, family: Family) -> int:
     """Block RAMs that a memory takes."""
-    return 0 if is_large(memory, family) else shaped(memory, family)[0]
+    return 0 if is_large(memory, family) else sum(blocks_of(part, family) for part in parts(memory, family))
 
 
 def large_blocks(memory: Memory, family: Family) -> int:
@@ -254,12 +275,11 @@ def logic(hardware: HwConfig, model: LutModel) -> int:
 def luts(hardware: HwConfig, family: Family) -> int | None:
     """LUTs that the hardware is estimated to take once placed, None where the family was never measured.
 
-    A memory with several rows of blocks takes one more for each bit of each row, which is its multiplexer.
+    Where a memory has several parts a multiplexer chooses one.
     """
     if family.luts is None:
         return None
     total = family.luts.flattened * logic(hardware, family.luts)
     for memory in memories(hardware):
-        rows = shaped(memory, family)[1]
-        total += memory.width * rows if rows > 1 else 0
+        total += memory.width * CHOICE_LUTS[min(len(parts(memory, family)), len(CHOICE_LUTS)) - 1]
     return round(total)

@@ -2,6 +2,9 @@
 // The one memory: a write port with an enable per slice, a read port with latency 2 (array, then output register).
 // Contents at power-up come from INIT_FILE ($readmemh text, one word a line, as many lines as DEPTH), else they are zero.
 // A word must not be read in the cycle that writes it: block RAMs differ in what they return (no_rw_check).
+//
+// Where the depth is no power of two the memory lies in parts whose depths are, 4,608 words in 4,096 and 512: each takes a shape
+// that block RAM has, its output register too, and one of the few parts is chosen behind that (docs/area.md).
 
 `resetall
 `default_nettype none
@@ -34,36 +37,69 @@ module ram #(
     output reg  [WIDTH-1:0]         read_data
 );
 
-    (* no_rw_check *) reg [WIDTH-1:0] mem [0:DEPTH-1];
-    reg [WIDTH-1:0] fetched;
-    integer i;
+    // yosys and simulators fill a part from its place in the image; other synthesisers get the memory as one
+`ifdef SYNTHESIS
+`ifdef YOSYS
+    localparam DIVIDED = 1;
+`else
+    localparam DIVIDED = 0;
+`endif
+`else
+    localparam DIVIDED = 1;
+`endif
+    // words of this width in a block RAM of 18 kbit
+    localparam UNIT = (DIVIDED == 0) ? 1 << ADDR : (WIDTH > 18) ? 512 : (WIDTH > 9) ? 1024 : 2048;
+    // a part for each bit that is set
+    localparam [31:0] UNITS = (DEPTH + UNIT - 1) / UNIT;
+    localparam MOST = $clog2(UNITS + 1);
+    localparam [31:0] OTHERS = UNITS & (UNITS - 1);
+    localparam SMALLEST = $clog2(UNITS - OTHERS);
 
+    wire [MOST*WIDTH-1:0] shown;
+    wire [MOST-1:0]       chosen;
+    integer i;
+    genvar p;
     generate
-        if (INIT_FILE != "" && LINE == 1) begin : gen_image
-            initial $readmemh(INIT_FILE, mem);
-        end
-`ifndef SYNTHESIS
-        // a block RAM without an image powers up as zeros by itself
-        if (INIT_FILE == "") begin : gen_zeros
-            integer z;
-            integer j;
-            initial for (z = 0; z < DEPTH; z = z + 1) for (j = 0; j < WIDTH; j = j + SLICE) mem[z][j +: SLICE] = {SLICE{1'b0}};
-        end else if (LINE > 1) begin : gen_lines
-            reg [LINE*WIDTH-1:0] lines [0:DEPTH/LINE-1];
-            integer z;
-            initial begin
-                $readmemh(INIT_FILE, lines);
-                for (z = 0; z < DEPTH; z = z + 1) mem[z] = lines[z/LINE][WIDTH*(z%LINE) +: WIDTH];
+        for (p = 0; p < MOST; p = p + 1) begin : gen_part
+            if (UNITS[p]) begin : gen_words
+                localparam FIRST = UNIT * ((UNITS >> (p + 1)) << (p + 1));
+                localparam WORDS = (DEPTH - FIRST < (UNIT << p)) ? DEPTH - FIRST : UNIT << p;
+                localparam BITS  = ($clog2(UNIT << p) < ADDR) ? $clog2(UNIT << p) : ADDR;
+                wire written;
+
+                if (BITS == ADDR) begin : gen_only
+                    assign written = 1'b1;
+                    assign chosen[p] = 1'b1;
+                end else begin : gen_one_of
+                    localparam [ADDR-1:0] PLACE = FIRST[ADDR-1:0];
+                    reg [1:0] read;
+                    assign written = write_addr[ADDR-1:BITS] == PLACE[ADDR-1:BITS];
+                    assign chosen[p] = read[1];
+                    always @(posedge clk) read <= {read[0], read_addr[ADDR-1:BITS] == PLACE[ADDR-1:BITS]};
+                end
+
+                ram_part #(
+                    .WIDTH(WIDTH), .SLICE(SLICE), .DEPTH(WORDS), .ADDR(BITS),
+                    .INIT_FILE(INIT_FILE), .LINE(LINE), .FIRST(FIRST), .WHOLE(DEPTH)
+                ) part (
+                    .clk(clk),
+                    .write_enable(write_enable & {WIDTH/SLICE{written}}),
+                    .write_addr(write_addr[BITS-1:0]),
+                    .write_data(write_data),
+                    .read_addr(read_addr[BITS-1:0]),
+                    .read_data(shown[p*WIDTH +: WIDTH])
+                );
+            end else begin : gen_none
+                assign shown[p*WIDTH +: WIDTH] = {WIDTH{1'b0}};
+                assign chosen[p] = 1'b0;
             end
         end
-`endif
     endgenerate
 
-    always @(posedge clk) begin
-        for (i = 0; i < WIDTH / SLICE; i = i + 1)
-            if (write_enable[i]) mem[write_addr][i*SLICE +: SLICE] <= write_data[i*SLICE +: SLICE];
-        fetched <= mem[read_addr];
-        read_data <= fetched;
+    // the smallest part where no other is chosen: one select less
+    always @* begin
+        read_data = shown[SMALLEST*WIDTH +: WIDTH];
+        for (i = 0; i < MOST; i = i + 1) if (OTHERS[i] && chosen[i]) read_data = shown[i*WIDTH +: WIDTH];
     end
 
     wire _unused = &{1'b0, clk_2x, EXCLUSIVE[0], LARGE[0]};  // both ports of this one work in every cycle

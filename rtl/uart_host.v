@@ -81,6 +81,7 @@ module uart_host #(
     wire [7:0]     command, fetched;
     wire [ADDR:0]  length;
     wire [ADDR:0]  after = index + ONE;
+    reg            last;         // `index` is the request's last byte: a cycle after it
     wire           collect = state == COLLECT && s_axis_tvalid;
     wire           supply = state == SUPPLY && (!m_axis_tvalid || m_axis_tready) && settle[1];
 
@@ -135,6 +136,7 @@ module uart_host #(
     always @(posedge clk) begin
         settle <= {settle[2:0], 1'b1};
         refused <= count == 16'd0 || count > PAYLOAD[15:0];
+        last <= after == length;
         count <= command == READ ? {6'd0, fetched, 2'd0} : {fetched, first};
         timer <= (state != SUPPLY && state != COLLECT) || supply || collect ? {(TIMER+1){1'b0}} : timer + 1'b1;
         link_rst <= rst || state == RESTART;
@@ -216,12 +218,12 @@ module uart_host #(
                 if (supply) begin
                     m_axis_tvalid <= 1'b1;
                     m_axis_tdata <= fetched;
-                    m_axis_tlast <= command == INPUT_LAST && after == length;
+                    m_axis_tlast <= command == INPUT_LAST && last;
                     index <= after;
                     settle <= 4'd0;
                 end
                 status <= supply ? OK : TIMEOUT;
-                if (supply ? after == length : timer[TIMER]) state <= FINISH;
+                if (supply ? last : timer[TIMER]) state <= FINISH;
             end
             COLLECT: begin
                 if (collect) begin

@@ -176,7 +176,7 @@ module window_gen #(
                 if (step_3[2]) y[16*k +: 16] <= loops[`DSC_Y0] + k[15:0];
             end
             wgt_addr <= wgt_addr + wgt_step;
-            if (|step_3) x <= step_3[0] ? x + 16'd1 : loops[`WIN_ROW_X];
+            x <= |step_3[2:1] ? loops[`WIN_ROW_X] : x + {15'd0, step_3[0]};
         end
         // a negative coordinate is a large unsigned one
         for (k = 0; k < 3; k = k + 1) outside[k] <= (y[16*k +: 16] >= map_h) | (x >= map_w) | nothing;

@@ -1,4 +1,5 @@
-"""A memory (ram): random reads and writes against a dictionary, at clk and its double, contents at power-up unknown.
+"""A memory (ram): its image at power-up, where it has one; random reads and writes against a dictionary, at clk and its
+double.
 
 What rtl/ram.v leaves open is left open: a word that is written in the cycle of its read or in the one after; with
 EXCLUSIVE, any word read then.
@@ -8,6 +9,7 @@ from __future__ import annotations
 
 import random
 from collections import deque
+from pathlib import Path
 from typing import Any
 
 import cocotb
@@ -23,10 +25,27 @@ CLOCK_NS = 10
 LATENCY = 2
 
 
+@cocotb.test(skip="INIT_FILE" not in P, timeout_time=20, timeout_unit="ms")
+async def image(dut: Any) -> None:
+    """Before anything is written a memory holds its image."""
+    words = [int(line, 16) for line in Path(str(P["INIT_FILE"]).strip('"')).read_text().split()]
+    assert len(words) == DEPTH
+    Clock(dut.clk, CLOCK_NS, unit="ns").start()
+    dut.write_enable.value = 0
+    for cycle in range(DEPTH + LATENCY):
+        await FallingEdge(dut.clk)
+        if cycle >= LATENCY:
+            got = dut.read_data.value.to_unsigned()
+            assert got == words[cycle - LATENCY], f"word {cycle - LATENCY} is {got:#x}"
+        dut.read_addr.value = min(cycle, DEPTH - 1)
+
+
 @cocotb.test(timeout_time=20, timeout_unit="ms")
 async def contents(dut: Any) -> None:
     memory: dict[int, int] = {}
-    every = sorted({0, 1, DEPTH - 1, DEPTH // 2, *(random.randrange(DEPTH) for _ in range(60))})
+    edges = {1 << bit for bit in range(1, 20)} | {DEPTH & -1 << bit for bit in range(1, 20)}  # of parts too
+    places = {place for edge in edges for place in (edge - 1, edge) if 0 <= place < DEPTH}
+    every = sorted({0, DEPTH - 1, *places, *(random.randrange(DEPTH) for _ in range(30))})
     due: deque[tuple[int, int | None]] = deque([(0, None)] * LATENCY)  # address, word or None: anything
     compared = 0
     Clock(dut.clk, CLOCK_NS, unit="ns").start()

@@ -52,7 +52,7 @@ def test_digits(family: str) -> None:
 def other_weight(netlist: str) -> str:
     """The sign of the first weight inverted, in the memory's contents at power-up."""
     found = re.search(
-        r"\.INITVAL_00\(320'h([0-9a-f]+)\)(?=(?:(?!\n  \);).)*\n  \) \\weight_memory\.mem)", netlist, re.DOTALL
+        r"\.INITVAL_00\(320'h([0-9a-f]+)\)(?=(?:(?!\n  \);).)*\n  \) \\weight_memory\.[^\n]*\.mem)", netlist, re.DOTALL
     )
     assert found, "no weight memory in the netlist"
     digits = f"{int(found[1], 16) ^ 0x80:0{len(found[1])}x}"

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import json
+import random
+import subprocess
+from pathlib import Path
+
 import pytest
 
-from sim.runner import RTL, SIMULATORS, lint, rtl_sources, run_bench, simulator_missing
+from constraints.flow import tool
+from pyexport.errors import IntactError
+from sim.runner import BUILD, ROOT, RTL, SIMULATORS, lint, rtl_sources, run_bench, simulator_missing
 
 ARRAY_SOURCES = [RTL / f"{name}.v" for name in ("mac_array", "mac_lane", "accumulator", "mul8", "mul8_pair")]
 DRAIN_SOURCES = [RTL / f"{name}.v" for name in ("drain", "delay", "requantise", "requant_lane", "wide_mul", "mul18")]
-DRAIN_SOURCES += [RTL / "code_table.v", RTL / "ram.v"]
+DRAIN_SOURCES += [RTL / "code_table.v", RTL / "ram_part.v", RTL / "ram.v"]
 
 
 def _need(sim: str) -> None:
@@ -60,11 +67,53 @@ def test_program_fetch() -> None:
     run_bench("icarus", "program_fetch", "sim.bench_program_fetch", [RTL / "program_fetch.v"], {"PRG_ADDR": 7}, "fetch")
 
 
-@pytest.mark.parametrize(("sim", "width", "lane"), [("icarus", 32, 8), ("verilator", 64, 32)])
-def test_ram(sim: str, width: int, lane: int) -> None:
+@pytest.mark.parametrize(
+    ("sim", "width", "lane", "depth"),
+    [("icarus", 32, 8, 100), ("verilator", 64, 32, 512), ("icarus", 64, 32, 3500), ("verilator", 64, 64, 4128)],
+)
+def test_ram(sim: str, width: int, lane: int, depth: int) -> None:
+    """3,500 words lie in parts of 2,048, 1,024 and 428, 4,128 in 4,096 and 32."""
     _need(sim)
-    parameters: dict[str, int | str] = {"WIDTH": width, "SLICE": lane, "DEPTH": 100, "ADDR": 7}
-    run_bench(sim, "ram", "sim.bench_ram", [RTL / "ram.v"], parameters, f"ram_{width}_{lane}")
+    addr = (depth - 1).bit_length()
+    parameters: dict[str, int | str] = {"WIDTH": width, "SLICE": lane, "DEPTH": depth, "ADDR": addr}
+    parameters["INIT_FILE"] = f'"{image(BUILD / "ram_images", width, depth)[0]}"'
+    sources = [RTL / "ram_part.v", RTL / "ram.v"]
+    run_bench(sim, "ram", "sim.bench_ram", sources, parameters, f"ram_{width}_{lane}_{depth}")
+
+
+def image(folder: Path, width: int, depth: int) -> tuple[Path, list[int]]:
+    """A memory image of random words, and these."""
+    folder.mkdir(parents=True, exist_ok=True)
+    words = [random.Random(depth + place).getrandbits(width) for place in range(depth)]
+    path = folder / f"{width}x{depth}.mem"
+    path.write_text("".join(f"{word:0{width // 4}x}\n" for word in words))
+    return path, words
+
+
+@pytest.mark.parametrize(("width", "depth", "parts"), [(512, 4608, 2), (64, 3500, 3), (8, 2560, 1), (32, 300, 1)])
+def test_a_synthesised_memory_holds_its_image(width: int, depth: int, parts: int) -> None:
+    """The parts as yosys understands them, before they become block RAM: their words in turn are the image's."""
+    try:
+        command = [tool("yosys"), "-q", "-p"]
+    except IntactError as missing:
+        pytest.skip(str(missing))
+    path, words = image(BUILD / "ram_synthesised", width, depth)
+    netlist = path.with_suffix(".json")
+    values = {"WIDTH": width, "SLICE": 8, "DEPTH": depth, "ADDR": (depth - 1).bit_length()}
+    given = " ".join(f"-set {name} {value}" for name, value in values.items())
+    script = (
+        f'read_verilog rtl/ram.v rtl/ram_part.v; chparam {given} -set INIT_FILE "{path.relative_to(ROOT)}" ram; '
+        f"hierarchy -top ram; proc; flatten; memory_dff; memory_collect; write_json {netlist.relative_to(ROOT)}"
+    )
+    subprocess.run([*command, script], cwd=ROOT, check=True)
+    cells = json.loads(netlist.read_text())["modules"]["ram"]["cells"].values()
+    held: dict[int, list[int]] = {}
+    for memory in (cell["parameters"] for cell in cells if cell["type"] == "$mem_v2"):
+        bits, first = memory["INIT"], int(memory["OFFSET"], 2)
+        held[first] = [int(bits[end - width : end], 2) for end in range(len(bits), 0, -width)]
+    assert len(held) == parts
+    assert [word for first in sorted(held) for word in held[first]] == words
+    assert all(first == sum(len(held[before]) for before in held if before < first) for first in held)
 
 
 @pytest.mark.parametrize(
