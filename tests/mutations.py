@@ -9,7 +9,7 @@ class Fault(NamedTuple):
     """Text `old` of rtl/<file>.v, found exactly once, becomes `new`; `check` is the one that must then fail."""
 
     reason: str
-    check: Literal["requantise", "network", "overlapped", "adding", "windows", "tables", "packed", "serial"]
+    check: Literal["requantise", "network", "overlapped", "adding", "windows", "tables", "packed", "serial", "memory"]
     file: str
     old: str
     new: str
@@ -141,5 +141,12 @@ FAULTS = (
           "{1'b0, word, 2'b00} + {3'b000, word}", "{1'b0, word, 2'b00}"),
     Fault("a word is not asked for at a job's start", "serial", "drain",
           "prm_ask <= beat | job_start;", "prm_ask <= beat;"),
+    # memories in parts
+    Fault("every part is written", "memory", "ram",
+          "assign written = write_addr[ADDR-1:BITS] == PLACE[ADDR-1:BITS];", "assign written = 1'b1;"),
+    Fault("a part is chosen a cycle early", "memory", "ram",
+          "assign chosen[p] = read[1];", "assign chosen[p] = read[0];"),
+    Fault("every part begins with the image's first word", "memory", "ram",
+          ".FIRST(FIRST)", ".FIRST(0)"),
 )
 # fmt: on

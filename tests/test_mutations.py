@@ -20,6 +20,7 @@ from sim.runner import RTL, simulator_missing
 from tests import fixed_networks, requant_vectors
 from tests.mutations import FAULTS, Fault
 from tests.requant_stimulus import arbitrary
+from tests.rtl_memory import image
 from tests.rtl_network import Prepared, assert_equal, prepare, simulated
 
 CONFIG = HwConfig(4, 6, 2)  # three drain beats, two groups to a word
@@ -97,6 +98,17 @@ def network_is_right(network: Prepared) -> bool:
     return True
 
 
+def memory_is_right(rtl: Path, folder: Path) -> bool:
+    """3,500 words: three parts."""
+    depth = {"WIDTH": 64, "SLICE": 32, "DEPTH": 3500, "ADDR": 12}
+    parameters: dict[str, int | str] = {**depth, "INIT_FILE": f'"{image(folder, 64, 3500)[0]}"'}
+    try:
+        runner.run_bench("icarus", "ram", "sim.bench_ram", [rtl / "ram_part.v", rtl / "ram.v"], parameters, "mutant")
+    except AssertionError:
+        return False
+    return True
+
+
 def test_there_are_enough_and_each_is_one_change() -> None:
     assert len(FAULTS) >= 12 and len({fault.reason for fault in FAULTS}) == len(FAULTS)
     for fault in FAULTS:
@@ -107,6 +119,7 @@ def test_there_are_enough_and_each_is_one_change() -> None:
 
 def test_unchanged_design_passes(
     rtl: Path,
+    tmp_path: Path,
     network: Prepared,
     overlapped: Prepared,
     adding: Prepared,
@@ -116,13 +129,14 @@ def test_unchanged_design_passes(
     serial: Prepared,
 ) -> None:
     networks = (network, overlapped, adding, windows, tables, packed, serial)
-    assert requantise_is_right(rtl) and all(map(network_is_right, networks))
+    assert requantise_is_right(rtl) and memory_is_right(rtl, tmp_path) and all(map(network_is_right, networks))
 
 
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.reason.replace(" ", "-"))
 def test_fault_is_found(
     fault: Fault,
     rtl: Path,
+    tmp_path: Path,
     network: Prepared,
     overlapped: Prepared,
     adding: Prepared,
@@ -135,6 +149,8 @@ def test_fault_is_found(
     path.write_text(path.read_text().replace(fault.old, fault.new))
     if fault.check == "requantise":
         right = requantise_is_right(rtl)
+    elif fault.check == "memory":
+        right = memory_is_right(rtl, tmp_path)
     else:
         networks = {"network": network, "overlapped": overlapped, "adding": adding, "windows": windows}
         networks |= {"tables": tables, "packed": packed, "serial": serial}

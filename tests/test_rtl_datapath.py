@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
-import random
 import subprocess
-from pathlib import Path
 
 import pytest
 
 from constraints.flow import tool
 from pyexport.errors import IntactError
 from sim.runner import BUILD, ROOT, RTL, SIMULATORS, lint, rtl_sources, run_bench, simulator_missing
+from tests.rtl_memory import image
 
 ARRAY_SOURCES = [RTL / f"{name}.v" for name in ("mac_array", "mac_lane", "accumulator", "mul8", "mul8_pair")]
 DRAIN_SOURCES = [RTL / f"{name}.v" for name in ("drain", "delay", "requantise", "requant_lane", "wide_mul", "mul18")]
@@ -79,15 +78,6 @@ def test_ram(sim: str, width: int, lane: int, depth: int) -> None:
     parameters["INIT_FILE"] = f'"{image(BUILD / "ram_images", width, depth)[0]}"'
     sources = [RTL / "ram_part.v", RTL / "ram.v"]
     run_bench(sim, "ram", "sim.bench_ram", sources, parameters, f"ram_{width}_{lane}_{depth}")
-
-
-def image(folder: Path, width: int, depth: int) -> tuple[Path, list[int]]:
-    """A memory image of random words, and these."""
-    folder.mkdir(parents=True, exist_ok=True)
-    words = [random.Random(depth + place).getrandbits(width) for place in range(depth)]
-    path = folder / f"{width}x{depth}.mem"
-    path.write_text("".join(f"{word:0{width // 4}x}\n" for word in words))
-    return path, words
 
 
 @pytest.mark.parametrize(("width", "depth", "parts"), [(512, 4608, 2), (64, 3500, 3), (8, 2560, 1), (32, 300, 1)])
