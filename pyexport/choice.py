@@ -113,8 +113,8 @@ def problems(found: Need, device: Device) -> tuple[str, ...]:
 def snug(hardware: HwConfig, used: HwConfig, device: Device) -> HwConfig:
     """`hardware` with memories no deeper than need be, as few of them as make it fit the device's block RAMs.
 
-    used: the same with the words that the network really uses as depths. A memory whose depth is no power of two has
-    several blocks behind one another and a multiplexer, so the ones that save most are cut first.
+    used: the same with the words that the network really uses as depths. A memory whose depth is no power of two lies
+    in several parts behind a multiplexer, so the ones that save most are cut first.
     """
     family = FAMILIES[device.family]
 
