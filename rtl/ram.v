@@ -49,7 +49,7 @@ module ram #(
 `endif
     // words of this width in a block RAM of 18 kbit
     localparam UNIT = (DIVIDED == 0) ? 1 << ADDR : (WIDTH > 18) ? 512 : (WIDTH > 9) ? 1024 : 2048;
-    // a part for each bit that is set
+    // a part for each bit that is set, the highest one first in the memory; OTHERS without the smallest part
     localparam [31:0] UNITS = (DEPTH + UNIT - 1) / UNIT;
     localparam MOST = $clog2(UNITS + 1);
     localparam [31:0] OTHERS = UNITS & (UNITS - 1);
