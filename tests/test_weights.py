@@ -25,6 +25,7 @@ from constraints.flow import ROOT, Stages, relative
 from pyexport.errors import IntactError
 from pyexport.hwconfig import HwConfig
 from sim.runner import BUILD
+from tests.rtl_memory import image
 
 XOR, AFFINE = ROOT / "models" / "xor.pt", ROOT / "models" / "affine.pt"
 
@@ -241,14 +242,8 @@ endmodule
 
 def small_images(folder: Path, seed: int) -> dict[str, int | str]:
     """Random contents of the small design's memories, in files; its parameters."""
-    folder.mkdir(parents=True, exist_ok=True)
-    chosen = random.Random(seed)
-    parameters: dict[str, int | str] = {}
-    for name, bits, depth in (("WGT_FILE", 128, 512), ("PRM_FILE", 64, 2048), ("PRG_FILE", 8, 512)):
-        words = [f"{chosen.getrandbits(bits):0{bits // 4}x}\n" for _ in range(depth)]
-        (folder / name).write_text("".join(words))
-        parameters[name] = relative(folder / name)
-    return parameters
+    shapes = {"WGT_FILE": (128, 512), "PRM_FILE": (64, 2048), "PRG_FILE": (8, 512)}
+    return {name: relative(image(folder, *shape, seed)[0]) for name, shape in shapes.items()}
 
 
 def stages(folder: Path) -> Stages:
