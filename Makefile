@@ -13,7 +13,8 @@
 ##!                     checkout); program: where the bitstream is
 ##! MODELS=FOLDER       bench: .tflite files: published ones in place of random weights, others too
 ##! ARRAYS=RxC,RxC      bench: the arrays to measure (default: 4x4,8x8,16x4,16x16); area: default,4x4,8x8,16x8,largest
-##! CLOCK=MHZ           bench, latency: for times in seconds (default: 100; the last bitstream's)
+##! CLOCK=MHZ           bench, latency: for times in seconds (default: 100; the last bitstream's); bitstream, area: the clock
+##!                     to build for (default: the board's)
 ##! BOARD=NAME          bitstream, weights, program: the board, a folder of constraints/ (default: ulx3s)
 ##! REUSE=DIR           weights: the finished build to put MODEL into (default: the board's newest in build/bitstream/)
 ##! FLASH=1             program: into the board's flash, where it stays when power goes
@@ -22,7 +23,7 @@
 ##! SEEDS=NUMBER        area: placements of each array (default: 3)
 ##! READERS=NAMES       fuzz: which readers (default: all)
 ##! FILES=NUMBER        fuzz: damaged files for each reader (default: 20000)
-##! SEED=NUMBER         fuzz: another sequence of files
+##! SEED=NUMBER         bitstream: another placement (default: 1); fuzz: another sequence of files
 ##! PYTHON=COMMAND      the Python to build .venv with (default: the first of 3.11 or later that is found)
 ##! TORCH_INDEX=URL     setup, model, test: where the CPU build of torch comes from (default: PyTorch's own index)
 VARIABLES := BOARDS FMAX SEEDS MODEL MODELS ARRAYS CLOCK SIM INPUT ARRAY MATCH EXPORT_ARGS CHECK WAVES OUT BOARD REUSE FLASH READERS FILES SEED PYTHON TORCH_INDEX
@@ -95,10 +96,11 @@ model: ## train and quantise the demo network (needs torch): models/digits.py
 	@scripts/setup.sh model
 	@$(PY) models/digits.py
 
-bitstream: ## build MODEL for BOARD with open tools: make bitstream BOARD=ulx3s
+bitstream: ## build MODEL for BOARD with open tools: make bitstream BOARD=ulx3s CLOCK=100
 	@scripts/setup.sh board
 	@$(PY) constraints/build.py "$${BOARD:-ulx3s}" $${MODEL:+"$$MODEL"} $${ARRAY:+--array "$$ARRAY"} \
-		$${MATCH:+--match "$$MATCH"} $${EXPORT_ARGS:+--export-args="$$EXPORT_ARGS"} $${OUT:+--out "$$OUT"}
+		$${MATCH:+--match "$$MATCH"} $${EXPORT_ARGS:+--export-args="$$EXPORT_ARGS"} $${CLOCK:+--clock "$$CLOCK"} \
+		$${SEED:+--seed "$$SEED"} $${OUT:+--out "$$OUT"}
 
 weights: ## put MODEL into a finished bitstream without placing and routing again: make weights BOARD=ulx3s MODEL=new.pt
 	@scripts/setup.sh board
@@ -109,10 +111,11 @@ program: ## load the bitstream of MODEL into BOARD over USB: make program BOARD=
 	@scripts/setup.sh program
 	@$(PY) constraints/program.py "$${BOARD:-ulx3s}" $${MODEL:+"$$MODEL"} $${OUT:+--out "$$OUT"} \
 		$(if $(filter-out 0,$(FLASH)),--flash)
+
 area: ## what the hardware costs, array by array and part by part: make area ARRAYS=8x8 FMAX=1 SEEDS=3
 	@scripts/setup.sh board
 	@$(PY) constraints/area.py $${BOARDS:+--boards "$$BOARDS"} $${ARRAYS:+--arrays "$$ARRAYS"} \
-		$(if $(filter-out 0,$(FMAX)),--fmax) $${SEEDS:+--seeds "$$SEEDS"} $${OUT:+--out "$$OUT"}
+		$(if $(filter-out 0,$(FMAX)),--fmax) $${CLOCK:+--clock "$$CLOCK"} $${SEEDS:+--seeds "$$SEEDS"} $${OUT:+--out "$$OUT"}
 
 latency: ## times of the MLPerf Tiny networks beside published ones: make latency CLOCK=62.5, or the clock of a bitstream
 	@scripts/setup.sh sim

@@ -1,6 +1,7 @@
 """`make area`: what the hardware costs, array by array and part by part, synthesised with its hierarchy kept.
 
-    .venv/bin/python constraints/area.py [--boards ulx3s,...] [--arrays 4x4,8x8,...] [--fmax] [--seeds N] [--out DIR]
+    .venv/bin/python constraints/area.py [--boards ulx3s,...] [--arrays 4x4,8x8,...] [--fmax] [--clock MHZ] [--seeds N]
+        [--out DIR]
 
 Prints a table of arrays and one of parts for each, writes DIR/area.json, and ends with an error where a part costs more
 than its budget (BUDGETS, docs/area.md). Results are kept in DIR by what went into them: the Verilog, the command and
@@ -135,31 +136,37 @@ def synthesise(console: Console, board: Board, hardware: HwConfig, folder: Path)
     return found
 
 
-def place_and_route(console: Console, board: Board, hardware: HwConfig, seeds: int, folder: Path) -> dict[str, Any]:
+def place_and_route(
+    console: Console, board: Board, hardware: HwConfig, seeds: int, wanted: float | None, folder: Path
+) -> dict[str, Any]:
     """fmax_mhz: one of each seed.  used: of each resource, as the tool names it.  luts: the first of these.
 
-    Of the board's whole top with empty memories.
+    Of the board's whole top with empty memories. wanted: MHz to ask for, the board's own where None.
     """
     flow = build.FLOWS[board.family]
-    clock, pll = flow.pll(board, board.clock)
+    clock, pll = flow.pll(board, wanted or board.clock)
     parameters = {"CLOCKS_PER_BIT": clocks_per_bit(clock, board.baud), **pll, **hardware.verilog_parameters()}
     name = f"{board.name}-{hardware.array}-{hardware.lanes}"
-    known = folder / f"{name}-fmax-{digest(board, f'{board} {parameters} {seeds}')}.json"
-    if not known.exists():
+    known = [folder / f"{name}-fmax-{digest(board, f'{board} {parameters} {seed + 1}')}.json" for seed in range(seeds)]
+    missing = [seed + 1 for seed in range(seeds) if not known[seed].exists()]
+    if missing:
         work = folder / name
         work.mkdir(exist_ok=True)
         stages = Stages(console, work)
         netlist = flow.synthesise(stages, board, build.sources(board), parameters)
         flow.check_netlist(netlist, build.memories(hardware), flow.multipliers(hardware))
-        fmax = []
-        for seed in range(1, seeds + 1):
+        for seed in missing:
             used, timing, _ = flow.place_and_route(stages, board, netlist, seed)
-            fmax.append(timing.fmax)
-        # a flow names its LUTs first
-        result = {"fmax_mhz": fmax, "luts": used[0].used, "used": {figure.name: figure.used for figure in used}}
-        known.write_text(json.dumps(result))
-    found: dict[str, Any] = json.loads(known.read_text())
-    return found
+            result = {"fmax_mhz": timing.fmax, "used": {figure.name: figure.used for figure in used}}
+            known[seed - 1].write_text(json.dumps(result))
+    found: list[dict[str, Any]] = [json.loads(path.read_text()) for path in known]
+    used_first: dict[str, int] = found[0]["used"]
+    # a flow names its LUTs first
+    return {
+        "fmax_mhz": [each["fmax_mhz"] for each in found],
+        "luts": next(iter(used_first.values())),
+        "used": used_first,
+    }
 
 
 def over_budget(family: str, hardware: HwConfig, parts: Mapping[str, tuple[int, Cost]]) -> list[str]:
@@ -218,9 +225,11 @@ def part_table(row: dict[str, Any]) -> Table:
 
 
 def measure(
-    console: Console, board: Board, hardware: HwConfig, seeds: int, folder: Path
+    console: Console, board: Board, hardware: HwConfig, seeds: int, clock: float | None, folder: Path
 ) -> tuple[dict[str, Any], list[str]]:
-    """An array's row for area.json, and what is over its budget. seeds: of place and route, 0 for none."""
+    """An array's row for area.json, and what is over its budget. seeds: of place and route, 0 for none.
+    clock: as `wanted` of `place_and_route`.
+    """
     device, family = devices.find_device(board.name), devices.FAMILIES[board.family]
     parts = parts_of(synthesise(console, board, hardware, folder), TOP, CELLS[board.family])
     total = sum((cost for _, cost in parts.values()), Cost())
@@ -233,7 +242,7 @@ def measure(
         "parts": {name: {"count": count, **asdict(cost)} for name, (count, cost) in parts.items()},
     }  # fmt: skip
     if seeds:
-        row["place_and_route"] = place_and_route(console, board, hardware, seeds, folder)
+        row["place_and_route"] = place_and_route(console, board, hardware, seeds, clock, folder)
     needed = choice.need(hardware, device)
     if (total.multipliers, total.block_rams) != (needed.multipliers, needed.block_rams):
         raise IntactError(
@@ -273,6 +282,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--boards", metavar="NAMES", help="comma-separated (default: all whose cells are known)")
     parser.add_argument("--arrays", default=ARRAYS, help=f"comma-separated (default {ARRAYS})")
     parser.add_argument("--fmax", action="store_true", help="place and route too: minutes for each array and seed")
+    parser.add_argument("--clock", type=float, metavar="MHZ", help="to ask place and route for (default: the board's)")
     parser.add_argument("--seeds", type=int, default=SEEDS, help=f"of place and route (default {SEEDS})")
     parser.add_argument("--out", default="build/area", metavar="DIR", help="inside the checkout")
     options = parser.parse_args(arguments)
@@ -290,7 +300,9 @@ def main(arguments: list[str] | None = None) -> int:
             if too_large:
                 console.print(f"{board.name}: too large: {', '.join(too_large)}", highlight=False)
             for hardware in arrays:
-                row, over = measure(console, board, hardware, options.seeds if options.fmax else 0, folder)
+                row, over = measure(
+                    console, board, hardware, options.seeds if options.fmax else 0, options.clock, folder
+                )
                 rows.append(row)
                 faults += over
         (folder / "area.json").write_text(json.dumps(rows, indent=1) + "\n")

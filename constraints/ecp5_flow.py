@@ -20,7 +20,7 @@ from pyexport.hwconfig import HwConfig
 FAMILY = devices.FAMILIES["ecp5"]
 MULTIPLIER = "MULT18X18D"
 LUT_RAM = "TRELLIS_DPR16X4"
-FIFO = "fifo"  # of rtl/stream_out.v, four words: the only memory that belongs into LUTs
+FIFO = "fifo"  # of rtl/stream_out.v, eight words: the only memory that belongs into LUTs
 BLOCKS = "blocks.json"  # of a finished build: its block RAMs
 AGAIN = "make bitstream builds it again"
 RESOURCES = (("LUT4", "TRELLIS_COMB"), ("FF", "TRELLIS_FF"), (MULTIPLIER, MULTIPLIER), (BLOCK_RAM, BLOCK_RAM))

@@ -23,7 +23,7 @@ from pyexport.hwconfig import HwConfig
 BLOCK_RAMS = ("SDPX9B", "SDPB", "DPX9B", "DPB", "SPX9", "SP")
 MULTIPLIERS = {"MULT9X9": 1, "MULT18X18": 2}  # in 9 x 9 multipliers
 LUT_RAM = "RAM16SDP"
-FIFO = "fifo"  # of rtl/stream_out.v, four words: the only memory that belongs into LUTs
+FIFO = "fifo"  # of rtl/stream_out.v, eight words: the only memory that belongs into LUTs
 DERATING = 0.5
 NOTE = "nextpnr has no timing of the multipliers here: the clock asked for must stay below this share of its fmax"
 

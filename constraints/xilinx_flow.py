@@ -24,7 +24,7 @@ MULTIPLIER = "DSP48E1"
 MULTIPLY = list("1010000")  # its mode, lowest bit first: the product alone
 PAIR = "pair"  # of rtl/mac_array.v: two products in a block, instantiated with a sum
 LUT_RAM = ("RAM32M", "RAM64M", "RAM32X1D", "RAM64X1D", "RAM128X1D", "RAM32X1S", "RAM64X1S")
-FIFO = "fifo"  # of rtl/stream_out.v, four words: the only memory that belongs into LUTs
+FIFO = "fifo"  # of rtl/stream_out.v, eight words: the only memory that belongs into LUTs
 DESIGN = "design.tcl"
 BITSTREAM, PACKAGE = "constraints/xilinx/vivado.tcl", "constraints/xilinx/package_ip.tcl"
 

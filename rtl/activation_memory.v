@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Activation memory: one write port with an enable per group of bytes, read ports for the array with latency 3 (a register
-// behind their addresses, then as rtl/ram.v). The output stream reads at the first port, with latency 2, while
-// `stream_reads` is high.
+// Activation memory: one write port with an enable per group of bytes, read ports for the array with latency 3: a register
+// behind each bank's choice of an address, then as rtl/ram.v. The output stream reads at the first port while `stream_reads`
+// is high.
 //
 // With WINDOW it has three read ports. Its words are dealt out to four banks, bank = address mod 4; words that are read in
 // one cycle lie in different banks, which the exporter sees to. Where two ports ask the same bank, the lower port is right
@@ -36,20 +36,20 @@ module activation_memory #(
     output wire [8*ROWS*(WINDOW ? 3 : 1)-1:0]    read_data
 );
 
-    reg  [ADDR*(WINDOW ? 3 : 1)-1:0] addr;
-    wire [ADDR-1:0]                  first_addr = stream_reads ? stream_addr : addr[ADDR-1:0];
-
-    always @(posedge clk) addr <= array_addr;
+    wire [ADDR-1:0] first_addr = stream_reads ? stream_addr : array_addr[ADDR-1:0];
 
     generate
         if (WINDOW == 0) begin : gen_flat
+            reg [ADDR-1:0] addr;
+            always @(posedge clk) addr <= first_addr;
+
             ram #(.WIDTH(8 * ROWS), .SLICE(8 * LANES), .DEPTH(DEPTH), .ADDR(ADDR), .LARGE(1)) memory (
                 .clk          (clk),
                 .clk_2x       (clk_2x),
                 .write_enable (write_enable),
                 .write_addr   (write_addr),
                 .write_data   (write_data),
-                .read_addr    (first_addr),
+                .read_addr    (addr),
                 .read_data    (read_data)
             );
         end else begin : gen_banks
@@ -62,10 +62,10 @@ module activation_memory #(
                 // the port's bank, one hot, when its word is there: gates of a bank's word cost as much as a choice by number,
                 // and each of them reaches half as far
                 wire [3:0] from;
-                delay #(.WIDTH(4), .CYCLES(2)) delay_from (
+                delay #(.WIDTH(4), .CYCLES(3)) delay_from (
                     .clk (clk),
                     .rst (1'b0),
-                    .in  (4'd1 << ((k == 0) ? first_addr[1:0] : addr[ADDR*k +: 2])),
+                    .in  (4'd1 << ((k == 0) ? first_addr[1:0] : array_addr[ADDR*k +: 2])),
                     .out (from)
                 );
                 assign read_data[8*ROWS*k +: 8*ROWS] = (bank_data[0 +: 8*ROWS] & {8*ROWS{from[0]}})
@@ -75,23 +75,20 @@ module activation_memory #(
             end
 
             for (b = 0; b < 4; b = b + 1) begin : gen_bank
-                // which port reads this bank; the array's known with its address
-                reg  array_first;
-                reg  second;
-                wire first = stream_reads ? (stream_addr[1:0] == b) : array_first;
-                always @(posedge clk) begin
-                    array_first <= (array_addr[1:0] == b);
-                    second      <= (array_addr[ADDR +: 2] == b);
-                end
+                // of the port that reads this bank
+                reg [ADDR-3:0] addr;
+                always @(posedge clk)
+                    addr <= (first_addr[1:0] == b)         ? first_addr[ADDR-1:2]
+                          : (array_addr[ADDR +: 2] == b)   ? array_addr[ADDR+2 +: ADDR-2]
+                          : array_addr[2*ADDR+2 +: ADDR-2];
+
                 ram #(.WIDTH(8 * ROWS), .SLICE(8 * LANES), .DEPTH(BANK_DEPTH), .ADDR(ADDR - 2), .LARGE(1)) memory (
                     .clk          (clk),
                     .clk_2x       (clk_2x),
                     .write_enable ((write_addr[1:0] == b) ? write_enable : {ROWS/LANES{1'b0}}),
                     .write_addr   (write_addr[ADDR-1:2]),
                     .write_data   (write_data),
-                    .read_addr    (first  ? first_addr[ADDR-1:2]
-                                   : second ? addr[ADDR+2 +: ADDR-2]
-                                   : addr[2*ADDR+2 +: ADDR-2]),
+                    .read_addr    (addr),
                     .read_data    (bank_data[8*ROWS*b +: 8*ROWS])
                 );
             end

@@ -484,13 +484,9 @@ module intact_core #(
     endgenerate
 
 
-    // weights wait for the words to pass activation_memory, a cycle longer than one memory, and operand_window
+    // weights wait for the words to pass activation_memory, as long as their own memory, and operand_window
     reg  [WGT_ADDR-1:0]      wgt_addr_1;
-    reg  [WGT_ADDR-1:0]      wgt_addr_2;
-    always @(posedge clk) begin
-        wgt_addr_1   <= wgt_addr;
-        wgt_addr_2   <= wgt_addr_1;
-    end
+    always @(posedge clk) wgt_addr_1 <= wgt_addr;
 
     wire [32*WGT_SLICES-1:0] wgt_data;
     reg  [WGT_SLICES-1:0]    wgt_slice;
@@ -510,14 +506,14 @@ module intact_core #(
 
     ram #(
         .WIDTH(32 * WGT_SLICES), .SLICE(32), .DEPTH(WGT_DEPTH), .ADDR(WGT_ADDR), .INIT_FILE(WGT_FILE),
-        .EXCLUSIVE(1), .LARGE(1)
+        .EXCLUSIVE(1), .LATENCY(3), .LARGE(1)
     ) weight_memory (
         .clk          (clk),
         .clk_2x       (clk_2x),
         .write_enable (wgt_slice),
         .write_addr   (load_addr_1[WGT_ADDR-1:0]),
         .write_data   ({WGT_SLICES{load_data_1}}),
-        .read_addr    (wgt_addr_2),
+        .read_addr    (wgt_addr_1),
         .read_data    (wgt_data)
     );
 

@@ -1,8 +1,8 @@
 """A memory (ram): its image at power-up, where it has one; random reads and writes against a dictionary, at clk and its
 double.
 
-What rtl/ram.v leaves open is left open: a word that is written in the cycle of its read or in the one after; with
-EXCLUSIVE, any word read then.
+What rtl/ram.v leaves open is left open: a word that is written between its address and its coming; with EXCLUSIVE,
+any word that comes after a write so.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ P = bench_parameters()
 WIDTH, SLICE, DEPTH = (int(P[name]) for name in ("WIDTH", "SLICE", "DEPTH"))
 EXCLUSIVE = bool(P.get("EXCLUSIVE", 0))
 CLOCK_NS = 10
-LATENCY = 2
+LATENCY = int(P.get("LATENCY", 2))
 
 
 @cocotb.test(skip="INIT_FILE" not in P, timeout_time=20, timeout_unit="ms")
@@ -72,7 +72,7 @@ async def contents(dut: Any) -> None:
         if any(lanes):
             mask = sum((1 << SLICE) - 1 << SLICE * i for i, lane in enumerate(lanes) if lane)
             memory[place] = memory.get(place, 0) & ~mask | data & mask
-            for back in (-1, -2):
+            for back in range(-LATENCY, 0):
                 if EXCLUSIVE or due[back][0] == place:
                     due[back] = due[back][0], None
     assert compared > 5_000

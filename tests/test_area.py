@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from constraints import area, build
 from constraints.boards import BOARDS
 from constraints.cells import CELLS, Cost, module_name, parts_of
-from constraints.flow import ROOT, tool
+from constraints.flow import ROOT, Figure, Timing, tool
 from pyexport import choice, devices, export
 from pyexport.devices import DEVICES, FAMILIES, Device, Memory, find_device
 from pyexport.errors import IntactError
@@ -433,3 +434,47 @@ def test_a_small_array_synthesised(capsys: pytest.CaptureFixture[str], monkeypat
         assert row[resource] == sum(part[resource] for part in row["parts"].values()) > 0
     assert area.main(given) == 0
     assert "synthesis 2x1" not in capsys.readouterr().out
+
+
+def test_placements_are_kept_one_by_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another seed or clock is placed, none twice; the clock asked for is the PLL's nearest."""
+    asked: list[tuple[float, int]] = []
+    ecp5 = build.FLOWS["ecp5"]
+
+    class Placer:
+        def pll(self, board: Any, wanted: float) -> tuple[float, dict[str, int | str]]:
+            self.wanted = wanted
+            return ecp5.pll(board, wanted)
+
+        def synthesise(self, *_: Any) -> Path:
+            return tmp_path
+
+        def check_netlist(self, *_: Any) -> None:
+            pass
+
+        def multipliers(self, hardware: HwConfig) -> int:
+            return 0
+
+        def place_and_route(
+            self, stages: Any, board: Any, netlist: Path, seed: int
+        ) -> tuple[list[Figure], Timing, Path]:
+            asked.append((self.wanted, seed))
+            return (
+                [Figure("LUT4", 100 + seed, 1000), Figure("FF", 7, 1000)],
+                Timing(self.wanted + seed, 1.0, ""),
+                netlist,
+            )
+
+    monkeypatch.setitem(build.FLOWS, "ecp5", Placer())
+    ulx3s = BOARDS["ulx3s"]
+    hardware = area.fitting(ulx3s, 4, 4)
+    assert hardware
+
+    def run(seeds: int, clock: float | None) -> dict[str, Any]:
+        return area.place_and_route(Console(), ulx3s, hardware, seeds, clock, tmp_path)
+
+    assert run(1, None)["fmax_mhz"] == [ulx3s.clock + 1]
+    expected = {"fmax_mhz": [ulx3s.clock + 1, ulx3s.clock + 2], "luts": 101, "used": {"LUT4": 101, "FF": 7}}
+    assert run(2, None) == run(2, None) == expected
+    assert run(1, 100.0)["fmax_mhz"] == [101.0]
+    assert asked == [(ulx3s.clock, 1), (ulx3s.clock, 2), (100.0, 1)]

@@ -173,14 +173,14 @@ def test_lint(sim: str, memories: dict[str, int]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("width", "lane", "depth", "exclusive"),
-    [(32, 32, 8192, 1), (64, 32, 1024, 1), (32, 8, 4096, 0), (64, 32, 16384, 0)],
+    ("width", "lane", "depth", "exclusive", "latency"),
+    [(32, 32, 8192, 1, 3), (64, 32, 1024, 1, 2), (32, 8, 4096, 0, 2), (64, 32, 16384, 0, 3)],
 )
-def test_spram(width: int, lane: int, depth: int, exclusive: int) -> None:
+def test_spram(width: int, lane: int, depth: int, exclusive: int, latency: int) -> None:
     """rtl/ram.v's reads and writes from memories with one port, which take turns at twice the clock."""
     parameters: dict[str, int | str] = {
         "WIDTH": width, "SLICE": lane, "DEPTH": depth, "ADDR": (depth - 1).bit_length(),
-        "EXCLUSIVE": exclusive, "LARGE": 1,
+        "EXCLUSIVE": exclusive, "LATENCY": latency, "LARGE": 1,
     }  # fmt: skip
     run_bench("verilator", "ram", "sim.bench_ram", family("ram"), parameters, f"ice40_ram_{width}_{lane}_{exclusive}")
 

@@ -103,7 +103,9 @@ def memory_is_right(rtl: Path, folder: Path) -> bool:
     depth = {"WIDTH": 64, "SLICE": 32, "DEPTH": 3500, "ADDR": 12}
     parameters: dict[str, int | str] = {**depth, "INIT_FILE": f'"{image(folder, 64, 3500)[0]}"'}
     try:
-        runner.run_bench("icarus", "ram", "sim.bench_ram", [rtl / "ram_part.v", rtl / "ram.v"], parameters, "mutant")
+        runner.run_bench(
+            "icarus", "ram", "sim.bench_ram", [rtl / "delay.v", rtl / "ram_part.v", rtl / "ram.v"], parameters, "mutant"
+        )
     except AssertionError:
         return False
     return True

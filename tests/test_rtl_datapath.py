@@ -67,16 +67,21 @@ def test_program_fetch() -> None:
 
 
 @pytest.mark.parametrize(
-    ("sim", "width", "lane", "depth"),
-    [("icarus", 32, 8, 100), ("verilator", 64, 32, 512), ("icarus", 64, 32, 3500), ("verilator", 64, 64, 4128)],
+    ("sim", "width", "lane", "depth", "latency"),
+    [
+        ("icarus", 32, 8, 100, 2),
+        ("verilator", 64, 32, 512, 3),
+        ("icarus", 64, 32, 3500, 3),
+        ("verilator", 64, 64, 4128, 2),
+    ],
 )
-def test_ram(sim: str, width: int, lane: int, depth: int) -> None:
+def test_ram(sim: str, width: int, lane: int, depth: int, latency: int) -> None:
     """3,500 words lie in parts of 2,048, 1,024 and 428, 4,128 in 4,096 and 32."""
     _need(sim)
     addr = (depth - 1).bit_length()
-    parameters: dict[str, int | str] = {"WIDTH": width, "SLICE": lane, "DEPTH": depth, "ADDR": addr}
+    parameters: dict[str, int | str] = {"WIDTH": width, "SLICE": lane, "DEPTH": depth, "ADDR": addr, "LATENCY": latency}
     parameters["INIT_FILE"] = f'"{image(BUILD / "ram_images", width, depth)[0]}"'
-    sources = [RTL / "ram_part.v", RTL / "ram.v"]
+    sources = [RTL / "delay.v", RTL / "ram_part.v", RTL / "ram.v"]
     run_bench(sim, "ram", "sim.bench_ram", sources, parameters, f"ram_{width}_{lane}_{depth}")
 
 
@@ -92,7 +97,8 @@ def test_a_synthesised_memory_holds_its_image(width: int, depth: int, parts: int
     values = {"WIDTH": width, "SLICE": 8, "DEPTH": depth, "ADDR": (depth - 1).bit_length()}
     given = " ".join(f"-set {name} {value}" for name, value in values.items())
     script = (
-        f'read_verilog rtl/ram.v rtl/ram_part.v; chparam {given} -set INIT_FILE "{path.relative_to(ROOT)}" ram; '
+        "read_verilog rtl/ram.v rtl/ram_part.v rtl/delay.v; "
+        f'chparam {given} -set INIT_FILE "{path.relative_to(ROOT)}" ram; '
         f"hierarchy -top ram; proc; flatten; memory_dff; memory_collect; write_json {netlist.relative_to(ROOT)}"
     )
     subprocess.run([*command, script], cwd=ROOT, check=True)

@@ -24,7 +24,7 @@ from host.client import (
 from pyexport.isa import REGISTERS
 from sim.runner import RTL, SIMULATORS, lint, run_bench
 
-SOURCES = [RTL / f"{name}.v" for name in ("uart_host", "uart_frames", "uart_rx", "uart_tx", "ram_part", "ram")]
+SOURCES = [RTL / f"{name}.v" for name in ("uart_host", "uart_frames", "uart_rx", "uart_tx", "delay", "ram_part", "ram")]
 
 
 @pytest.mark.parametrize(("sim", "clocks_per_bit", "payload"), [("icarus", 4, 64), ("verilator", 5, 128)])

@@ -260,7 +260,7 @@ def test_the_same_bits_of_a_small_design() -> None:
     first, whole, refilled = (stages(folder / name) for name in ("first", "whole", "refilled"))
     top = folder / "top.v"
     top.write_text(SMALL)
-    files = [ROOT / "rtl" / "ram_part.v", ROOT / "rtl" / "ram.v", top]
+    files = [ROOT / "rtl" / name for name in ("delay.v", "ram_part.v", "ram.v")] + [top]
     parameters = {name: small_images(folder / f"images_{name}", seed) for seed, name in enumerate("ab")}
     for stage, name in ((first, "a"), (whole, "b")):
         netlist = flow.synthesise(stage, board, files, parameters[name])

@@ -18,9 +18,11 @@ module mul8_pair (
     output reg  signed [15:0] product1
 );
 
-    wire [35:0] whole;
+    // a in the upper bits, as in mul8.v: bits 9:0 of the block's product are zero
+    wire [25:0] whole;
+    wire [9:0]  zeros;
 
-    ecp5_mult mult (.clk(clk), .a({{10{a[7]}}, a}), .b({b1, 2'b00, b0}), .product(whole));
+    ecp5_mult mult (.clk(clk), .a({a, 10'd0}), .b({b1, 2'b00, b0}), .product({whole, zeros}));
 
     // with the block's input registers; what comes from `a` alone is one for all pairs that share it
     reg [7:0] a_in;
@@ -64,7 +66,7 @@ module mul8_pair (
         product1 <= {upper[15:6], low};
     end
 
-    wire _unused = &{1'b0, whole[35:26], upper[5:0]};
+    wire _unused = &{1'b0, zeros, upper[5:0]};
 
 endmodule
 

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The one memory on the iCE40, in place of rtl/ram.v: the same ports and latency. Its block RAMs have no output register, so
-// the address waits a cycle instead of the word, which takes fewer flip-flops: a word is read in the cycle after its address
-// came, and must not be written then.
+// The one memory on the iCE40, in place of rtl/ram.v: the same ports and latencies. Its block RAMs have no output register, so
+// the address waits instead of the word, which takes fewer flip-flops: the word is read in the last cycle before it is there.
 //
 // Block RAM (EBR) holds INIT_FILE from power-up. A LARGE memory of more bits than BLOCK_BITS lies in SPRAM, where a block has
 // one port of 16 bits, which takes two turns a cycle at clk_2x, and nothing is in it at power-up. In the first half of a cycle
@@ -24,8 +23,10 @@ module ram #(
     parameter INIT_FILE = "",
     // words of a line of the image; with more than one it is not read
     parameter LINE = 1,
-    // 1: what is read while, or a cycle after, a word is written is not used
+    // 1: a word is not used if anything is written from the cycle of its address until it is there
     parameter EXCLUSIVE = 0,
+    // cycles from an address to its word, 2 or 3
+    parameter LATENCY = 2,
     // 1: may lie in SPRAM
     parameter LARGE = 0
 ) (
@@ -44,8 +45,8 @@ module ram #(
     localparam SPRAM = LARGE != 0 && DEPTH * WIDTH > BLOCK_BITS && DEPTH <= WORDS
         && (EXCLUSIVE ? WIDTH % 32 == 0 && SLICE == 32 : WIDTH % 16 == 0 && SLICE % 4 == 0);
 
-    reg [ADDR-1:0] addr;
-    always @(posedge clk) addr <= read_addr;
+    wire [ADDR-1:0] addr;
+    delay #(.WIDTH(ADDR), .CYCLES(LATENCY - 1)) delay_addr (.clk(clk), .rst(1'b0), .in(read_addr), .out(addr));
 
     genvar b;
     genvar n;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Output frames from the activation memory to AXI4-Stream on the iCE40, in place of rtl/stream_out.v: the same ports and
-// frames, without its FIFO. The word shown is the one that stands at the memory, so a beat takes four cycles or more; a
+// frames, without its FIFO. The word shown is the one that stands at the memory, so a beat takes five cycles or more; a
 // serial line takes many more.
 //
 // Layout: one activation word a beat, byte i ([8*i +: 8]) is channel i; beat k is word base + k, TLAST on beat words - 1.
@@ -30,7 +30,7 @@ module stream_out #(
     // level, from the cycle after start until the last beat was taken
     output wire              active,
 
-    // memory read port, to be granted while `active`: data come 2 cycles after their address
+    // memory read port, to be granted while `active`: data come 3 cycles after their address
     output reg  [ADDR-1:0]   read_addr,
     input  wire [8*ROWS-1:0] read_data,
 
@@ -44,7 +44,7 @@ module stream_out #(
 
     reg            sending;  // a frame is on its way, its last beat not yet shown
     reg  [ADDR:0]  to_show;  // words still to show
-    reg  [1:0]     settle;   // settle[1]: read_data is the word at read_addr
+    reg  [2:0]     settle;   // settle[2]: read_data is the word at read_addr
     reg            begun;    // a beat of the frame was shown, its TLAST was not
     reg            closing;  // a beat of zeros with TLAST is due
     reg            zeros;    // it is shown
@@ -54,16 +54,16 @@ module stream_out #(
     assign m_axis_tdata = zeros ? {8*ROWS{1'b0}} : read_data;
 
     always @(posedge clk) begin
-        settle <= {settle[0], 1'b1};
+        settle <= {settle[1:0], 1'b1};
 
         if (m_axis_tvalid && m_axis_tready) begin
             m_axis_tvalid <= 1'b0;
             read_addr <= read_addr + 1'b1;
-            settle <= 2'b00;
+            settle <= 3'b000;
             zeros <= 1'b0;
         end
         if (!m_axis_tvalid && !flush) begin
-            if (sending && settle[1]) begin
+            if (sending && settle[2]) begin
                 m_axis_tvalid <= 1'b1;
                 m_axis_tlast <= is_last;
                 to_show <= to_show - 1'b1;
@@ -80,7 +80,7 @@ module stream_out #(
         if (start && words != {ADDR+1{1'b0}}) begin
             sending <= 1'b1;
             read_addr <= base;
-            settle <= 2'b00;
+            settle <= 3'b000;
             to_show <= words;
         end
 
