@@ -3,16 +3,17 @@
 ##! MODEL=FILE          sim, bitstream, weights, program: the quantised model (default: models/digits.pt)
 ##! SIM=NAME            sim: verilator (default) or icarus
 ##! INPUT=FILE          sim: .npy or .npz with inputs [N, ...]: integers are codes, floats are real values
-##! ARRAY=RxC           sim, bitstream: rows x columns of the MAC array, input lanes x output lanes (default: 8x8, the board's);
+##! ARRAY=RxC           sim, bitstream, latency: rows x columns of the MAC array, input lanes x output lanes (default: 8x8, the board's);
 ##!                     auto: bitstream: the fastest that the board holds
 ##! MATCH=RUNTIME       sim, bitstream, weights: whose arithmetic to follow bit for bit (default: the model's own framework's)
 ##! EXPORT_ARGS=ARGS    sim, bitstream, weights: more arguments for pyexport/export.py, as one string (--overlap: input overlapped)
 ##! CHECK=WHAT          sim: layers: compare every layer's memory; output: the last one only (default: by the model's size)
 ##! WAVES=1             sim: write a waveform of the run
-##! OUT=DIR             sim, bench, bitstream, weights: where the results go (default: a folder in build/; bitstreams: inside the
+##! OUT=DIR             sim, bench, bitstream, weights, area, fuzz: where the results go (default: a folder in build/; bitstreams: inside the
 ##!                     checkout); program: where the bitstream is
 ##! MODELS=FOLDER       bench: .tflite files: published ones in place of random weights, others too
 ##! ARRAYS=RxC,RxC      bench: the arrays to measure (default: 4x4,8x8,16x4,16x16); area: default,4x4,8x8,16x8,largest
+##! BAUD=NUMBER         bitstream: speed of the serial port (default: the board's)
 ##! CLOCK=MHZ           bench, latency: for times in seconds (default: 100; the last bitstream's); bitstream, area: the clock
 ##!                     to build for (default: the board's)
 ##! BOARD=NAME          bitstream, weights, program: the board, a folder of constraints/ (default: ulx3s)
@@ -26,7 +27,7 @@
 ##! SEED=NUMBER         bitstream: another placement (default: 1); fuzz: another sequence of files
 ##! PYTHON=COMMAND      the Python to build .venv with (default: the first of 3.11 or later that is found)
 ##! TORCH_INDEX=URL     setup, model, test: where the CPU build of torch comes from (default: PyTorch's own index)
-VARIABLES := BOARDS FMAX SEEDS MODEL MODELS ARRAYS CLOCK SIM INPUT ARRAY MATCH EXPORT_ARGS CHECK WAVES OUT BOARD REUSE FLASH READERS FILES SEED PYTHON TORCH_INDEX
+VARIABLES := BAUD BOARDS FMAX SEEDS MODEL MODELS ARRAYS CLOCK SIM INPUT ARRAY MATCH EXPORT_ARGS CHECK WAVES OUT BOARD REUSE FLASH READERS FILES SEED PYTHON TORCH_INDEX
 
 # Values reach the recipes through the environment and are quoted there by the shell, so that spaces, quotes and dollar
 # signs in a path are only characters: $(value) keeps make itself from expanding them.
@@ -100,7 +101,7 @@ bitstream: ## build MODEL for BOARD with open tools: make bitstream BOARD=ulx3s 
 	@scripts/setup.sh board
 	@$(PY) constraints/build.py "$${BOARD:-ulx3s}" $${MODEL:+"$$MODEL"} $${ARRAY:+--array "$$ARRAY"} \
 		$${MATCH:+--match "$$MATCH"} $${EXPORT_ARGS:+--export-args="$$EXPORT_ARGS"} $${CLOCK:+--clock "$$CLOCK"} \
-		$${SEED:+--seed "$$SEED"} $${OUT:+--out "$$OUT"}
+		$${BAUD:+--baud "$$BAUD"} $${SEED:+--seed "$$SEED"} $${OUT:+--out "$$OUT"}
 
 weights: ## put MODEL into a finished bitstream without placing and routing again: make weights BOARD=ulx3s MODEL=new.pt
 	@scripts/setup.sh board

@@ -33,7 +33,7 @@ from rich.table import Table
 from constraints import build
 from constraints.boards import BOARDS, Board, clocks_per_bit
 from constraints.cells import CELLS, Cells, Cost, parts_of
-from constraints.flow import ROOT, Stages, relative, tool
+from constraints.flow import ROOT, Stages, positive, relative, tool
 from pyexport import choice, devices, export, hwconfig, report
 from pyexport.errors import IntactError
 from pyexport.hwconfig import HwConfig
@@ -147,8 +147,9 @@ def place_and_route(
     clock, pll = flow.pll(board, wanted or board.clock)
     parameters = {"CLOCKS_PER_BIT": clocks_per_bit(clock, board.baud), **pll, **hardware.verilog_parameters()}
     name = f"{board.name}-{hardware.array}-{hardware.lanes}"
-    known = [folder / f"{name}-fmax-{digest(board, f'{board} {parameters} {seed + 1}')}.json" for seed in range(seeds)]
-    missing = [seed + 1 for seed in range(seeds) if not known[seed].exists()]
+    wanted_of = {seed: digest(board, f"{board} {parameters} seed {seed}") for seed in range(1, seeds + 1)}
+    known = {seed: folder / f"{name}-fmax-{asked}.json" for seed, asked in wanted_of.items()}
+    missing = [seed for seed, path in known.items() if not path.exists()]
     if missing:
         work = folder / name
         work.mkdir(exist_ok=True)
@@ -158,8 +159,8 @@ def place_and_route(
         for seed in missing:
             used, timing, _ = flow.place_and_route(stages, board, netlist, seed)
             result = {"fmax_mhz": timing.fmax, "used": {figure.name: figure.used for figure in used}}
-            known[seed - 1].write_text(json.dumps(result))
-    found: list[dict[str, Any]] = [json.loads(path.read_text()) for path in known]
+            export.write_files({known[seed].name: json.dumps(result).encode()}, folder)
+    found: list[dict[str, Any]] = [json.loads(path.read_text()) for path in known.values()]
     used_first: dict[str, int] = found[0]["used"]
     # a flow names its LUTs first
     return {
@@ -282,7 +283,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--boards", metavar="NAMES", help="comma-separated (default: all whose cells are known)")
     parser.add_argument("--arrays", default=ARRAYS, help=f"comma-separated (default {ARRAYS})")
     parser.add_argument("--fmax", action="store_true", help="place and route too: minutes for each array and seed")
-    parser.add_argument("--clock", type=float, metavar="MHZ", help="to ask place and route for (default: the board's)")
+    parser.add_argument(
+        "--clock", type=positive, metavar="MHZ", help="to ask place and route for (default: the board's)"
+    )
     parser.add_argument("--seeds", type=int, default=SEEDS, help=f"of place and route (default {SEEDS})")
     parser.add_argument("--out", default="build/area", metavar="DIR", help="inside the checkout")
     options = parser.parse_args(arguments)
@@ -306,7 +309,7 @@ def main(arguments: list[str] | None = None) -> int:
                 rows.append(row)
                 faults += over
         (folder / "area.json").write_text(json.dumps(rows, indent=1) + "\n")
-    except (IntactError, OSError) as error:
+    except export.REFUSALS as error:
         return export.refused(error)
     for board_name in dict.fromkeys(row["board"] for row in rows):
         of_board = [row for row in rows if row["board"] == board_name]

@@ -32,14 +32,14 @@ from rich.table import Table
 
 from constraints.boards import BOARDS, Board, clocks_per_bit, find_board
 from constraints.ecp5_flow import Ecp5
-from constraints.flow import ROOT, Figure, Flow, Stages, Timing, relative
+from constraints.flow import ROOT, Figure, Flow, Stages, Timing, build_folder, positive, relative
 from constraints.gowin_flow import Gowin
 from constraints.ice40_flow import Ice40
 from constraints.xilinx_flow import Xilinx
 from pyexport import choice, report
 from pyexport.devices import memories as memories
 from pyexport.errors import IntactError
-from pyexport.export import Parser, add_arguments, write_files
+from pyexport.export import REFUSALS, Parser, add_arguments, refused, write_files
 from pyexport.hwconfig import HwConfig, parse_array
 
 FLOWS: dict[str, Flow] = {"ecp5": Ecp5(), "gowin": Gowin(), "ice40": Ice40(), "xilinx": Xilinx()}
@@ -149,20 +149,20 @@ def build(console: Console, options: argparse.Namespace) -> Path:
     """All stages; returns the bitstream. Raises IntactError at the first that fails."""
     board = find_board(options.board)
     model = Path(options.model)
-    folder = Path(options.out) if options.out else ROOT / "build" / "bitstream" / f"{board.name}-{model.stem}"
+    folder = Path(options.out) if options.out else build_folder(board, model)
     relative(folder)
     folder = folder.resolve()
     more = export_options(options, board)
-    write_files({}, folder)  # says at once where a folder cannot be written
-    for left in (*folder.glob("intact.*"), folder / RESULT):  # of a build before: nothing may look like this one's
-        left.unlink(missing_ok=True)
-    stages = Stages(console, folder)
-
     flow = FLOWS[board.family]
     clock_mhz, pll = flow.pll(board, options.clock or board.clock)
-    line = {"CLOCKS_PER_BIT": clocks_per_bit(clock_mhz, options.baud or board.baud)} if board.serial else {}
+    baud = round(options.baud or board.baud)
+    line = {"CLOCKS_PER_BIT": clocks_per_bit(clock_mhz, baud)} if board.serial else {}
+    write_files({}, folder)  # says at once where a folder cannot be written
+    stages = Stages(console, folder)
     images = folder / "export"
     hardware = export(stages, model.resolve(), more, images, flow.block)
+    for left in (*folder.glob("intact.*"), folder / RESULT):  # of a build before: nothing may look like this one's
+        left.unlink(missing_ok=True)
     check_fit(board, hardware)
 
     settings: dict[str, int | str] = {**line, **pll}
@@ -175,8 +175,8 @@ def build(console: Console, options: argparse.Namespace) -> Path:
     show(console, board, hardware, used, clock)
     if clock.usable < clock.target and not options.allow_timing_fail:
         raise IntactError(
-            f"timing: {clock.usable:.1f} MHz where {clock.target:.1f} are wanted; take another --seed, a lower "
-            "--clock, or --allow-timing-fail"
+            f"timing: {clock.usable:.1f} MHz where {clock.target:.1f} are wanted; take another placement (SEED, "
+            "--seed), a lower clock (CLOCK, --clock), or --allow-timing-fail of constraints/build.py"
         )
     bitstream = flow.pack(stages, board, placed)
     if remark := flow.remark(memories(hardware)):
@@ -185,7 +185,7 @@ def build(console: Console, options: argparse.Namespace) -> Path:
         json.dumps(
             {
                 "board": board.name, "model": str(options.model), "array": hardware.array,
-                "baud": options.baud or board.baud,
+                "baud": baud,
                 "clock_mhz": clock_mhz, "fmax_mhz": clock.fmax, "derating": clock.derating,
                 "path": clock.path, "seed": options.seed,
                 "hardware": hardware.verilog_parameters(), "settings": settings, "sources": built_from,
@@ -210,8 +210,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--export-args", default="", metavar="ARGS", help="more options of export.py, as one string; files by full path"
     )
-    parser.add_argument("--clock", type=float, help="MHz wanted; the nearest below that the PLL makes is taken")
-    parser.add_argument("--baud", type=int, help="speed of the serial port (default: the board's)")
+    parser.add_argument("--clock", type=positive, help="MHz wanted; the nearest below that the PLL makes is taken")
+    parser.add_argument("--baud", type=positive, help="speed of the serial port (default: the board's)")
     parser.add_argument("--seed", type=int, default=1, help="of the placement (default: 1)")
     parser.add_argument("--allow-timing-fail", action="store_true", help="pack even if the clock is missed")
     parser.add_argument("--out", help="folder inside the checkout (default: build/bitstream/<board>-<model>)")
@@ -219,15 +219,10 @@ def main(arguments: list[str] | None = None) -> int:
     console = Console()
     try:
         bitstream = build(console, options)
-    except IntactError as error:
-        message = str(error)
-    except OSError as error:  # the tools' own files: a full disk, above all
-        message = f"{error.filename or 'the results'}: {error.strerror or error}"
-    else:
-        console.print(f"bitstream          {bitstream.relative_to(ROOT)}", highlight=False)
-        return 0
-    Console(stderr=True).print(f"error: {message}", style="bold red", highlight=False, markup=False, soft_wrap=True)
-    return 1
+    except REFUSALS as error:
+        return refused(error)
+    console.print(f"bitstream          {bitstream.relative_to(ROOT)}", highlight=False)
+    return 0
 
 
 if __name__ == "__main__":

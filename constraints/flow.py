@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import re
 import shutil
 import subprocess
 import sys
@@ -19,6 +21,8 @@ from pyexport.errors import IntactError
 from pyexport.hwconfig import HwConfig
 
 ROOT = Path(__file__).resolve().parent.parent
+BUILDS = ROOT / "build" / "bitstream"
+ODD = r"[^\w./,+=@-]"  # in a path that yosys' scripts name
 
 
 @dataclass(frozen=True)
@@ -66,12 +70,28 @@ def tool(name: str) -> str:
 def relative(path: Path) -> str:
     """`path` as the tools want it: relative to the checkout. The PyPI builds do not see every absolute path.
 
-    Raises IntactError where it lies outside.
+    Raises IntactError where it lies outside, or where yosys' scripts would not take it as one word.
     """
     try:
-        return str(path.resolve().relative_to(ROOT))
+        inside = str(path.resolve().relative_to(ROOT))
     except ValueError:
         raise IntactError(f"{path}: the tools only reach files inside {ROOT}; choose a folder there") from None
+    if re.search(ODD, inside):
+        raise IntactError(f"{path}: the tools take letters, digits and any of _.,+=@- in a path; choose another folder")
+    return inside
+
+
+def build_folder(board: Board, model: Path) -> Path:
+    """Where the bitstream of a model for a board lies unless told otherwise."""
+    return BUILDS / f"{board.name}-{re.sub(ODD, '_', model.stem)}"
+
+
+def positive(text: str) -> float:
+    """An option's number, finite and above 0."""
+    value = float(text)
+    if not 0 < value < math.inf:
+        raise ValueError
+    return value
 
 
 class Stages:
@@ -147,9 +167,14 @@ class Flow(ABC):
         """A finished build's placed configuration with other memory images, for `pack`: nothing is placed again.
 
         sources, parameters: as for `synthesise`, the finished build's but for the images. finished: its folder. Raises
-        IntactError where the family has no way to do it, or the build's memories are not those of `sources`.
+        IntactError where the build's memories are not those of `sources`.
         """
-        raise IntactError(f"weights: not for {board.name}: make bitstream builds it with other weights")
+        raise NotImplementedError
+
+    def check_refill(self, board: Board) -> None:
+        """Raises IntactError where the family has no `refill`."""
+        if type(self).refill is Flow.refill:
+            raise IntactError(f"weights: not for {board.name}: make bitstream builds it with other weights")
 
     def remark(self, memories: Sequence[Memory]) -> str:
         """What who uses the bitstream has to know, or nothing."""

@@ -41,7 +41,10 @@ class Ice40(Flow):
 
     def pll(self, board: Board, wanted: float) -> tuple[float, dict[str, int | str]]:
         """As Flow. The PLL makes twice the clock, for the SPRAMs, and the clock as half of that."""
-        clock_2x, multiply, power = ice40_pll(board.clock_in, 2 * wanted)
+        try:
+            clock_2x, multiply, power = ice40_pll(board.clock_in, 2 * wanted)
+        except IntactError as error:
+            raise IntactError(f"clock: {wanted:g} MHz is half of what the PLL cannot make: {error}") from None
         return clock_2x / 2, {"PLL_DIVF": multiply - 1, "PLL_DIVQ": power}
 
     def multipliers(self, hardware: HwConfig) -> int:
@@ -147,5 +150,5 @@ def ice40_pll(clock_in: float, wanted: float) -> tuple[float, int, int]:
             if fits and clock <= wanted + 1e-9 and (best is None or clock > best[0] + 1e-9):
                 best = (clock, multiply, power)
     if best is None:
-        raise IntactError(f"clock: {wanted:g} MHz cannot be made from {clock_in:g} MHz; ask for 16 to 275 MHz")
+        raise IntactError(f"{wanted:g} MHz cannot be made from {clock_in:g} MHz; it makes 16 to 275 MHz")
     return best

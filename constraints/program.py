@@ -25,10 +25,10 @@ import subprocess
 from pathlib import Path
 
 from constraints.boards import BOARDS, find_board
+from constraints.flow import build_folder
 from pyexport.errors import IntactError
-from pyexport.export import Parser
+from pyexport.export import REFUSALS, Parser, refused
 
-ROOT = Path(__file__).resolve().parent.parent
 BITSTREAMS = ("intact.bit", "intact.bin", "intact.fs")  # of ECP5 and Xilinx, iCE40, Gowin
 LOADER = "openFPGALoader"
 NAMES = {"icebreaker": "ice40_generic"}  # openFPGALoader's, where they are others than ours
@@ -92,9 +92,9 @@ def explained(output: str) -> str:
 def program(options: argparse.Namespace) -> Path:
     """Loads the bitstream; returns its path. Raises IntactError."""
     board = find_board(options.board)
-    folder = (
-        Path(options.out) if options.out else ROOT / "build" / "bitstream" / f"{board.name}-{Path(options.model).stem}"
-    )
+    if not board.serial:
+        raise IntactError(f"{board.name}: its block is part of a design of yours, which Vivado loads")
+    folder = Path(options.out) if options.out else build_folder(board, Path(options.model))
     bitstream = bitstream_in(folder, board.name)
     command = [
         str(loader()),
@@ -128,9 +128,8 @@ def main(arguments: list[str] | None = None) -> int:
     options.flash |= options.board in FLASH_ONLY
     try:
         bitstream = program(options)
-    except (IntactError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    except REFUSALS as error:
+        return refused(error)
     print(f"{bitstream} is in the board's {'flash' if options.flash else 'memory, until its power goes'}")
     return 0
 

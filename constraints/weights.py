@@ -31,14 +31,13 @@ from rich.console import Console
 
 from constraints.boards import BOARDS, Board, find_board
 from constraints.build import FLOWS, RESULT, digest, images_of, sources
-from constraints.flow import ROOT, Stages, relative
+from constraints.flow import BUILDS, ROOT, Stages, build_folder, relative
 from pyexport.errors import IntactError
-from pyexport.export import Parser, write_files
+from pyexport.export import REFUSALS, Parser, refused, write_files
 from pyexport.hwconfig import HwConfig
 
-BUILDS = ROOT / "build" / "bitstream"
 HARDWARE = "hardware.json"
-NEEDED = ("board", "hardware", "settings", "sources")
+NEEDED = {"board": str, "hardware": dict, "settings": dict, "sources": str}
 
 
 def result_of(folder: Path) -> dict[str, Any]:
@@ -47,7 +46,7 @@ def result_of(folder: Path) -> dict[str, Any]:
         result = json.loads((folder / RESULT).read_text())
     except (OSError, ValueError):
         result = None
-    if not isinstance(result, dict) or any(name not in result for name in NEEDED):
+    if not isinstance(result, dict) or any(not isinstance(result.get(name), kind) for name, kind in NEEDED.items()):
         raise IntactError(f"{folder}: holds no finished build; make bitstream makes one")
     return result
 
@@ -84,8 +83,11 @@ def export(stages: Stages, model: Path, options: argparse.Namespace, hardware: H
 
 
 def weights(console: Console, options: argparse.Namespace) -> Path:
-    """All stages; returns the bitstream. Raises IntactError at the first that fails; then --out is as it was."""
+    """All stages; returns the bitstream. Raises IntactError at the first that fails; then --out is as it was, but for
+    `weights/` in it, where the logs are.
+    """
     board, model = find_board(options.board), Path(options.model)
+    FLOWS[board.family].check_refill(board)
     finished = Path(options.reuse).resolve() if options.reuse else newest(board)
     before = result_of(finished)
     if before["board"] != board.name:
@@ -93,7 +95,7 @@ def weights(console: Console, options: argparse.Namespace) -> Path:
     if before["sources"] != digest(board):
         raise IntactError(f"{relative(finished)} was built from other Verilog or pins: make bitstream builds it again")
     console.print(f"finished build     {relative(finished)}", highlight=False)
-    folder = (Path(options.out) if options.out else BUILDS / f"{board.name}-{model.stem}").resolve()
+    folder = (Path(options.out) if options.out else build_folder(board, model)).resolve()
     relative(folder)
     hardware = HwConfig(**{name.lower(): value for name, value in before["hardware"].items()})
 
@@ -133,15 +135,10 @@ def main(arguments: list[str] | None = None) -> int:
     console = Console()
     try:
         bitstream = weights(console, options)
-    except IntactError as error:
-        message = str(error)
-    except OSError as error:  # the tools' own files: a full disk, above all
-        message = f"{error.filename or 'the results'}: {error.strerror or error}"
-    else:
-        console.print(f"bitstream          {bitstream.relative_to(ROOT)}", highlight=False)
-        return 0
-    Console(stderr=True).print(f"error: {message}", style="bold red", highlight=False, markup=False, soft_wrap=True)
-    return 1
+    except REFUSALS as error:
+        return refused(error)
+    console.print(f"bitstream          {bitstream.relative_to(ROOT)}", highlight=False)
+    return 0
 
 
 if __name__ == "__main__":

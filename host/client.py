@@ -21,6 +21,7 @@ SYNC_REQUEST = 0xA5
 SYNC_RESPONSE = 0x5A
 MAX_PAYLOAD = 512  # bytes, parameter PAYLOAD of rtl/uart_host.v
 MOST_GARBAGE = 4096  # bytes before a response
+SILENCE = 0.5  # seconds after which a board has forgotten a partial frame: 2**22 clocks, at 10 MHz and above
 
 # bits of CTRL
 CTRL_START = 1 << 0
@@ -173,7 +174,7 @@ class Client:
             raise LinkError(f"{command.name}: {response.status.name}: {meaning}", response.status)
         return response
 
-    def recover(self, silence: float = 0.2) -> None:
+    def recover(self, silence: float = SILENCE) -> None:
         """Lets a partial frame at the other end expire (`silence` seconds), drops what came, and sends RESET."""
         time.sleep(silence)
         while self.link.read(4096):
@@ -216,12 +217,10 @@ class Client:
 
     # ---------------------------------------------------------------- memories
 
-    def load(self, target: str, words: Sequence[int], width: int, address: int | None = 0,
-             progress: Callable[[int], None] | None = None) -> None:  # fmt: skip
+    def load(self, target: str, words: Sequence[int], width: int, address: int | None = 0) -> None:
         """Writes memory words from `address` on, or with None where the last `load` ended.
 
         `target` is a name in LOAD_TARGETS, `width` a word's bits (a multiple of 32).
-        `progress` is called with the number of 32-bit slices sent so far.
         """
         if width % 32:
             raise ValueError(f"memory words of {width} bits: a multiple of 32 is needed")
@@ -233,8 +232,6 @@ class Client:
         for at in range(0, len(slices), burst):
             part = slices[at : at + burst]
             self._ask(Command.BURST, struct.pack(f"<B{len(part)}I", register, *part))
-            if progress:
-                progress(at + len(part))
 
     # ---------------------------------------------------------------- a run
 

@@ -189,13 +189,13 @@ def load(path: Path) -> Deployed:
         data = json.loads(path.read_bytes())
     except OSError as error:
         raise IntactError(f"{path}: cannot be read: {error.strerror or error}") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise IntactError(f"{path}: is not JSON ({error})") from error
     try:
         if data["version"] != VERSION:
             raise IntactError(f"{path}: layout version {data['version']!r}; this client reads version {VERSION}")
         return _deployed(path, data)
-    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError, AttributeError, IndexError) as error:
         raise IntactError(f"{path}: is not a manifest of this version's export.py ({error!r}); export again") from error
 
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 from typing import Protocol, TypeVar
 
-from host.client import MAX_PAYLOAD, Client, LinkError, NoResponse, Status
+from host.client import MAX_PAYLOAD, SILENCE, Client, LinkError, NoResponse, Status
 from host.deployed import Deployed
 from pyexport.errors import IntactError
 from pyexport.hwconfig import PROGRAM_BITS
@@ -62,7 +62,7 @@ class Device:
     itself fails.
     """
 
-    def __init__(self, port: Port, name: str, silence: float = 0.2, patience: float = 60.0) -> None:
+    def __init__(self, port: Port, name: str, silence: float = SILENCE, patience: float = 60.0) -> None:
         self.port, self.name = port, name
         self.line = _Counting(port)
         self.client = Client(self.line)

@@ -34,7 +34,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from host import deployed as deployment
-from host.client import MAX_PAYLOAD
+from host.client import MAX_PAYLOAD, SILENCE
 from host.deployed import Deployed
 from host.device import Device
 from pyexport import inputs
@@ -206,7 +206,7 @@ def work(args: argparse.Namespace, port: serial.SerialBase, err: Console, networ
          arrays: dict[str, inputs.Array], frames: list[bytes]) -> int:  # fmt: skip
     """Everything that the command line asks for, in order: reset, load, run, counters."""
     slow = "://" in str(port.port) or args.port == SIM
-    device = Device(port, f"port {args.port}", 2.0 if slow else 0.2, args.timeout)
+    device = Device(port, f"port {args.port}", 2.0 if slow else SILENCE, args.timeout)
     if network is not None:
         device.check(network)
     if not (args.reset or args.load or args.input or args.counters):
@@ -241,7 +241,7 @@ def run(args: argparse.Namespace) -> int:
         frames = network.encode(given, args.input)[: args.limit]
         if args.labels:
             network.labels(np.zeros((1, *network.target.port.shape), np.int8))
-    if args.out and (args.out.is_dir() or not os.access(args.out.parent, os.W_OK)):
+    if args.out and (args.out.is_dir() or not os.access(args.out if args.out.exists() else args.out.parent, os.W_OK)):
         raise IntactError(f"{args.out}: cannot be written")  # not after the last inference
     if args.load and network is not None:
         for target in set(args.load) & set(network.used):

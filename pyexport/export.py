@@ -263,8 +263,15 @@ class Parser(argparse.ArgumentParser):
         self.exit(1, f"error: {message}\n")
 
 
-def refused(error: IntactError | OSError) -> int:
-    """Says an error as every command does, in one line on stderr; returns the exit status."""
+# what ends a command with one line; OSError: its own files, a full disk above all
+REFUSALS = (IntactError, OSError, KeyboardInterrupt)
+
+
+def refused(error: IntactError | OSError | KeyboardInterrupt) -> int:
+    """Says an error as every command does, in one line on stderr; returns the exit status, 130 on Ctrl-C."""
+    if isinstance(error, KeyboardInterrupt):
+        print("interrupted", file=sys.stderr)
+        return 130
     if isinstance(error, OSError):
         print(f"error: {error.filename or 'the results'}: {error.strerror or error}", file=sys.stderr)
     else:
@@ -425,6 +432,8 @@ def main(argv: list[str] | None = None) -> int:
     with tempfile.TemporaryDirectory(prefix="intact-") as scratch:
         try:
             return _main(args, Path(scratch))
+        except (KeyboardInterrupt, OSError) as error:
+            return refused(error)
         except IntactError as error:
             # a model that was quantised here is known by the name of its source
             return refused(IntactError(str(error).replace(f"{scratch}{os.sep}", f"{args.model}: ")))

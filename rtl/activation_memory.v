@@ -6,7 +6,7 @@
 // With WINDOW it has three read ports. Its words are dealt out to four banks, bank = address mod 4; words that are read in
 // one cycle lie in different banks, which the exporter sees to. Where two ports ask the same bank, the lower port is right
 // and the other one's word is not used. Without WINDOW there is one bank and one port.
-// A word must not be read in the cycle that writes it.
+// A word must not be written from the cycle of its address until it is there.
 
 `resetall
 `default_nettype none

@@ -4,7 +4,7 @@
 // With WINDOW the last three columns read stay, a column being three words: tap 3*k + i is row i of column k, column 2 the
 // newest. In a window job multiplier r of lane c gets byte c of tap r, and for the second word of weights (`second`), when the
 // window has moved on by a column, byte c of tap ROWS + r - 3, so that eight multipliers see nine taps in two cycles.
-// Words enter two cycles after their address (`outside` of port k puts the pad code in place of its word) and stand at `x` in
+// Words enter three cycles after their address (`outside` of port k puts the pad code in place of its word) and stand at `x` in
 // the next cycle.
 
 `resetall

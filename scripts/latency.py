@@ -1,10 +1,9 @@
 """`make latency`: inference times of the MLPerf Tiny networks, cycles / clock, beside published ones.
 
-
     .venv/bin/python scripts/latency.py [--array 8x8] [--lanes N] [--packed] [--clock MHZ] [--bench FILE]
 
-Cycles are the predicted ones; where `make bench` has not measured the same they are marked. The clock is the fmax that
-place and route reached in the last `make bitstream` of this array, or --clock.
+Cycles are the predicted ones; where `make bench` has not measured the same they are marked. The clock is what place
+and route reached in the last `make bitstream` of this array, as far as it is trusted there, or --clock.
 """
 
 from __future__ import annotations
@@ -22,7 +21,6 @@ bootstrap.ready(("numpy", "flatbuffers", "rich"))
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from rich.table import Table
 
@@ -34,6 +32,7 @@ from sim.topologies import TOPOLOGIES
 ROOT = Path(__file__).resolve().parent.parent
 BENCH = ROOT / "build" / "bench" / "bench.json"
 BITSTREAMS = ROOT / "build" / "bitstream"
+ARRAY = ("ROWS", "COLS", "LANES", "PACKED", "PRM_SERIAL")
 NETWORKS = ("ResNet-8", "DS-CNN", "MobileNetV1", "autoencoder")
 
 
@@ -88,17 +87,29 @@ def cycles(config: HwConfig, bench: Path) -> dict[str, tuple[int, bool]]:
     return result
 
 
-def built_clock(array: str, folder: Path) -> tuple[float, str]:
-    """MHz that the newest bitstream of `array` reached in place and route, and which it is. Raises IntactError."""
-    results: list[tuple[float, dict[str, Any], Path]] = []
+def built_clock(config: HwConfig, folder: Path) -> tuple[float, str]:
+    """MHz that the newest bitstream of `config`'s array may have, and which bitstream it is. Raises IntactError.
+
+    The array with its lanes and packing, whatever the memories. Of the fmax that place and route reports only the share
+    that is trusted on its device counts.
+    """
+    results: list[tuple[float, float, str]] = []
     for path in folder.glob("*/result.json"):
-        result = json.loads(path.read_text())
-        if result.get("array") == array:
-            results.append((path.stat().st_mtime, result, path))
+        try:
+            result = json.loads(path.read_text())
+            built = {name: result["hardware"][name] for name in ARRAY}
+            usable, seed = float(result["fmax_mhz"] * result["derating"]), int(result["seed"])
+        except (ValueError, KeyError, TypeError):  # of an older checkout
+            continue
+        if built.items() <= config.verilog_parameters().items():
+            results.append((path.stat().st_mtime, usable, f"fmax of {path.parent.name}, seed {seed}"))
     if not results:
-        raise IntactError(f"no bitstream of {array} in {folder}: say CLOCK=MHZ, or make bitstream ARRAY={array} first")
-    _, result, path = max(results, key=lambda item: item[0])
-    return float(result["fmax_mhz"]), f"fmax of {path.parent.name}, seed {result['seed']}"
+        raise IntactError(
+            f"no bitstream of {config.array} with {config.lanes} requantise lanes in {folder}: say CLOCK=MHZ, or "
+            f"make bitstream ARRAY={config.array} first"
+        )
+    _, usable, said = max(results)
+    return usable, said
 
 
 def latency_table(array: str, clock: float, said: str, measured: dict[str, tuple[int, bool]]) -> Table:
@@ -133,10 +144,10 @@ def main(arguments: list[str] | None = None) -> int:
         config = hwconfig.for_array(*hwconfig.parse_array(options.array), most, options.packed)
         measured = cycles(config, options.bench)
         if options.clock is None:
-            clock, said = built_clock(options.array, BITSTREAMS)
+            clock, said = built_clock(config, BITSTREAMS)
         else:
             clock, said = options.clock, "the clock as given"
-    except (IntactError, OSError) as error:
+    except export.REFUSALS as error:
         return export.refused(error)
     said_array = config.array + (", packed" if config.packed else "")
     out.print(latency_table(said_array, clock, said, measured))

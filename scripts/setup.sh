@@ -42,7 +42,7 @@ files_of() {
         test) echo sim verilator model torch lint test host tflite onnx keras ;;
         host) echo host ;;
         board) echo sim board ;;
-        program) echo sim program ;;
+        program) echo sim program host ;;
         formal) echo sim formal ;;
         *) die "scripts/setup.sh knows no group '$1'; the groups are sim, icarus, model, lint, test, host, board, program, formal, all" ;;
     esac

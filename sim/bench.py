@@ -257,7 +257,7 @@ def main(argv: list[str] | None = None) -> int:
         order = list(candidates)
         rows.sort(key=lambda row: order.index(row["network"]))
         (folder / "bench.json").write_text(json.dumps(rows, indent=1) + "\n")
-    except (IntactError, OSError) as error:  # OSError: the simulation's own files, a full disk above all
+    except export.REFUSALS as error:
         return export.refused(error)
     for row in rows:
         if row["array"] in args.layers.split(","):

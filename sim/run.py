@@ -30,7 +30,6 @@ import numpy as np
 import numpy.typing as npt
 
 from pyexport import export, golden, inputs, quantise, report, runtimes
-from pyexport.errors import IntactError
 from pyexport.qlayers import Network
 from sim import page
 from sim.compare import LayerComparison, compare_layers, compare_outputs, from_words, to_words
@@ -279,7 +278,7 @@ def main(argv: list[str] | None = None) -> int:
         args = parser.parse_args([*(sys.argv[1:] if argv is None else argv), *more])
     try:
         return run(args)
-    except (IntactError, OSError) as error:  # OSError: the simulation's own files, a full disk above all
+    except export.REFUSALS as error:
         return export.refused(error)
 
 

@@ -404,6 +404,7 @@ def test_a_part_over_its_budget_is_named(monkeypatch: pytest.MonkeyPatch) -> Non
         (["--boards", "nosuch"], "--boards: nosuch: there are ulx3s"),
         (["--arrays", "8"], "array '8'"),
         (["--seeds", "0"], "not above 0"),
+        (["--clock", "0"], "invalid positive value"),
         (["--out", "/"], "inside"),
     ],
 )

@@ -17,7 +17,7 @@ from constraints import build
 from constraints.boards import BOARDS, Board, clocks_per_bit, find_board
 from constraints.ecp5_flow import Ecp5, ecp5_pll, timing
 from constraints.ecp5_registers import absorb
-from constraints.flow import ROOT, Memory, Stages, relative
+from constraints.flow import ROOT, Memory, Stages, build_folder, relative
 from pyexport.errors import IntactError
 from pyexport.hwconfig import HwConfig
 from sim.runner import BUILD
@@ -102,6 +102,11 @@ def test_what_the_exporter_is_told() -> None:
         (["--export-args='"], "--export-args"),
         (["--out", "Makefile"], "is no folder"),
         (["--out", "/"], "inside"),
+        (["--out", "build/my net"], "in a path; choose another folder"),
+        (["--clock", "0"], "invalid positive value"),
+        (["--clock", "nan"], "invalid positive value"),
+        (["--baud", "-1"], "invalid positive value"),
+        (["icebreaker", "--clock", "5"], "clock: 5 MHz is half of what the PLL cannot make: 10 MHz"),
     ],
 )
 def test_bad_options_are_one_line(
@@ -114,6 +119,45 @@ def test_bad_options_are_one_line(
         status = end.code if isinstance(end.code, int) else -1
     error = capsys.readouterr().err
     assert status == 1 and error.startswith("error: ") and error.count("\n") == 1 and message in error, error
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["ulx3s", "nosuch.pt"], "nosuch.pt: cannot be read"),
+        (["ulx3s", "--clock", "1"], "the PLL makes nothing near 1 MHz"),
+        (["ulx3s", "--baud", "100000000"], "baud: 100000000 cannot be made"),
+    ],
+)
+def test_a_refused_build_leaves_the_one_before(
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(ROOT)
+    folder = BUILD / "finished"
+    folder.mkdir(parents=True, exist_ok=True)
+    kept = {folder / name: f"of the build before: {name}" for name in ("intact.bit", build.RESULT)}
+    for path, text in kept.items():
+        path.write_text(text)
+    assert build.main([*arguments, "--out", str(folder)]) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("error: ") and error.count("\n") == 1 and message in error, error
+    assert {path: path.read_text() for path in kept} == kept
+
+
+def test_a_build_that_is_broken_off_says_so(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(*_: Any) -> Path:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(build, "build", stop)
+    assert build.main([]) == 130
+    assert capsys.readouterr().err == "interrupted\n"
+
+
+def test_a_models_name_may_hold_anything() -> None:
+    folder = build_folder(find_board("ulx3s"), Path("models/my net (2).pt"))
+    assert relative(folder) == "build/bitstream/ulx3s-my_net__2_"
 
 
 def step(kind: str, delay: float, start: str, end: str) -> dict[str, Any]:

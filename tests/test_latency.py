@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -43,12 +44,24 @@ def test_measured_cycles_are_told_from_predicted_ones(tmp_path: Path) -> None:
 
 
 def test_the_clock_is_that_of_the_newest_bitstream(tmp_path: Path) -> None:
-    for name, array, fmax in (("old", "8x8", 60.0), ("other", "4x4", 99.0)):
+    builds = (
+        ("two-lanes", hwconfig.for_array(8, 8, 2), 140.0, 0.5),
+        ("other", hwconfig.for_array(4, 4), 99.0, 1.0),
+        ("new", CONFIG, 60.0, 0.5),
+        ("old", CONFIG, 61.0, 1.0),
+    )
+    for age, (name, config, fmax, derating) in enumerate(builds):
         (tmp_path / name).mkdir()
-        (tmp_path / name / "result.json").write_text(json.dumps({"array": array, "fmax_mhz": fmax, "seed": 3}))
-    assert latency.built_clock("8x8", tmp_path) == (60.0, "fmax of old, seed 3")
+        path = tmp_path / name / "result.json"
+        built = {"hardware": config.verilog_parameters(), "fmax_mhz": fmax, "derating": derating, "seed": 3}
+        path.write_text(json.dumps(built))
+        os.utime(path, (1e9 - age, 1e9 - age))
+    for name, text in (("torn", "{"), ("list", "[]"), ("empty", "{}")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "result.json").write_text(text)
+    assert latency.built_clock(CONFIG, tmp_path) == (30.0, "fmax of new, seed 3")
     with pytest.raises(IntactError, match="no bitstream of 16x16"):
-        latency.built_clock("16x16", tmp_path)
+        latency.built_clock(hwconfig.for_array(16, 16), tmp_path)
 
 
 @pytest.mark.parametrize("arguments", [["--clock", "0"], ["--array", "8", "--clock", "50"], ["--lanes", "0"]])

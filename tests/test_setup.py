@@ -83,14 +83,30 @@ def test_bitstream_takes_the_exporters_variables(checkout: Path) -> None:
     expected = ["constraints/build.py", "ulx3s", "a b.pt", "--array", "4x4", "--match", "qnnpack"]
     expected += ["--export-args=--input-shape '1,8,8'", "--out", "build/$x"]
     assert done.stdout.splitlines() == expected, done.stderr
+    done = run(["make", "bitstream", "BOARD=icebreaker", "CLOCK=20", "BAUD=9600", "SEED=3"], checkout)
+    expected = ["constraints/build.py", "icebreaker", "--clock", "20", "--baud", "9600", "--seed", "3"]
+    assert done.stdout.split() == expected, done.stderr
     assert run(["make", "bitstream"], checkout).stdout.split() == ["constraints/build.py", "ulx3s"]
 
 
 def test_area_and_latency_take_their_variables(checkout: Path) -> None:
     executable(checkout / "scripts" / "setup.sh", "#!/bin/sh\n")
     executable(checkout / ".venv" / "bin" / "python", "#!/bin/sh\nprintf '%s\\n' \"$@\"\n")
-    done = run(["make", "area", "BOARDS=ulx3s", "ARRAYS=8x8,4x4", "FMAX=1", "SEEDS=2", "OUT=build/$x"], checkout)
-    expected = ["constraints/area.py", "--boards", "ulx3s", "--arrays", "8x8,4x4", "--fmax", "--seeds", "2"]
+    done = run(
+        ["make", "area", "BOARDS=ulx3s", "ARRAYS=8x8,4x4", "FMAX=1", "CLOCK=125", "SEEDS=2", "OUT=build/$x"], checkout
+    )
+    expected = [
+        "constraints/area.py",
+        "--boards",
+        "ulx3s",
+        "--arrays",
+        "8x8,4x4",
+        "--fmax",
+        "--clock",
+        "125",
+        "--seeds",
+        "2",
+    ]
     assert done.stdout.splitlines() == [*expected, "--out", "build/$x"], done.stderr
     assert run(["make", "area", "FMAX=0"], checkout).stdout.split() == ["constraints/area.py"]
     done = run(["make", "latency", "ARRAY=16x16", "CLOCK=80"], checkout)
