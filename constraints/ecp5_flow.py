@@ -5,22 +5,18 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from constraints.boards import Board
 from constraints.ecp5_contents import block_rams, held, replaced, sections
 from constraints.ecp5_registers import BLOCK_RAM, use_output_registers
-from constraints.flow import ROOT, Figure, Flow, Memory, Stages, Timing, relative, synthesis_script, tool
-from pyexport import devices
+from constraints.flow import FIFO, ROOT, Figure, Flow, Memory, Pll, Stages, Timing, relative, synthesis_script, tool
+from pyexport.devices import FAMILIES
 from pyexport.errors import IntactError
-from pyexport.hwconfig import HwConfig
 
-FAMILY = devices.FAMILIES["ecp5"]
 MULTIPLIER = "MULT18X18D"
 LUT_RAM = "TRELLIS_DPR16X4"
-FIFO = "fifo"  # of rtl/stream_out.v, eight words: the only memory that belongs into LUTs
 BLOCKS = "blocks.json"  # of a finished build: its block RAMs
 AGAIN = "make bitstream builds it again"
 RESOURCES = (("LUT4", "TRELLIS_COMB"), ("FF", "TRELLIS_FF"), (MULTIPLIER, MULTIPLIER), (BLOCK_RAM, BLOCK_RAM))
@@ -29,16 +25,11 @@ RESOURCES = (("LUT4", "TRELLIS_COMB"), ("FF", "TRELLIS_FF"), (MULTIPLIER, MULTIP
 class Ecp5(Flow):
     """Lattice ECP5."""
 
+    family = FAMILIES["ecp5"]
+
     def pll(self, board: Board, wanted: float) -> tuple[float, dict[str, int | str]]:
         pll = ecp5_pll(board.clock_in, wanted)
-        return pll.clock, {"PLL_MULTIPLY": pll.multiply, "PLL_DIVIDE": pll.divide, "PLL_POST": pll.post}
-
-    def multipliers(self, hardware: HwConfig) -> int:
-        """One for each int8 product or each two, four for the 32 x 31 bits of each requantise lane."""
-        return devices.multipliers(hardware, FAMILY)
-
-    def block_rams(self, memory: Memory) -> int:
-        return devices.block_rams(memory, FAMILY)
+        return pll.clock, pll.parameters()
 
     def synthesise(
         self, stages: Stages, board: Board, sources: Sequence[Path], parameters: Mapping[str, int | str]
@@ -161,18 +152,9 @@ def note_blocks(netlist: Path, placed: Path, config: Path, folder: Path) -> None
     (folder / BLOCKS).write_text(json.dumps(noted, indent=1))
 
 
-@dataclass(frozen=True)
-class Pll:
-    """clock = clock_in * multiply / divide, from an oscillator at `post` times that."""
-
-    multiply: int
-    divide: int
-    post: int
-    clock: float
-
-
 def ecp5_pll(clock_in: float, wanted: float) -> Pll:
-    """The fastest setting of an ECP5's PLL, fed back from its output, that does not exceed `wanted` MHz.
+    """The fastest setting of an ECP5's PLL, fed back from its output, that does not exceed `wanted` MHz: clock_in *
+    multiply / divide, from an oscillator at `post` times that.
 
     Limits of the ECP5 family data sheet (FPGA-DS-02012): inputs of 8 to 400 MHz, here behind the input
     divider too, and the oscillator at 400 to 800 MHz. Raises IntactError where there is no such setting.

@@ -16,12 +16,14 @@ from pathlib import Path
 from rich.console import Console
 
 from constraints.boards import Board
+from pyexport import devices
 from pyexport.devices import Memory as Memory  # what a family's flow counts block RAMs of
 from pyexport.errors import IntactError
 from pyexport.hwconfig import HwConfig
 
 ROOT = Path(__file__).resolve().parent.parent
 BUILDS = ROOT / "build" / "bitstream"
+FIFO = "fifo"  # of rtl/stream_out.v, eight words: the only memory that belongs into LUTs
 ODD = r"[^\w./,+=@-]"  # in a path that yosys' scripts name
 
 
@@ -94,6 +96,20 @@ def positive(text: str) -> float:
     return value
 
 
+@dataclass(frozen=True)
+class Pll:
+    """A PLL's setting: multiplier, input divider, output divider, and the MHz that it makes."""
+
+    multiply: int
+    divide: int
+    post: int
+    clock: float
+
+    def parameters(self) -> dict[str, int | str]:
+        """The board top's."""
+        return {"PLL_MULTIPLY": self.multiply, "PLL_DIVIDE": self.divide, "PLL_POST": self.post}
+
+
 class Stages:
     """Runs commands in the checkout, one log file each in `folder`."""
 
@@ -123,22 +139,24 @@ class Flow(ABC):
     The checks are the point: a memory that became flip-flops or a product that became LUTs still works, only slowly and
     large, so each is an error.
 
+    family: what its blocks are.
     block: words of the blocks that memories are made of where they need not be powers of two, else 0.
     """
 
+    family: devices.Family
     block = 0
 
     @abstractmethod
     def pll(self, board: Board, wanted: float) -> tuple[float, dict[str, int | str]]:
         """The clock in MHz that the board's PLL makes for `wanted`, and the board top's parameters for it."""
 
-    @abstractmethod
     def multipliers(self, hardware: HwConfig) -> int:
         """Multiplier blocks that the hardware takes, exactly."""
+        return devices.multipliers(hardware, self.family)
 
-    @abstractmethod
     def block_rams(self, memory: Memory) -> int:
         """Block RAMs that a memory takes at least."""
+        return devices.block_rams(memory, self.family)
 
     @abstractmethod
     def synthesise(

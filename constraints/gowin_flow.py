@@ -15,15 +15,14 @@ from typing import Any
 
 from constraints.boards import Board
 from constraints.ecp5_flow import slowest_path
-from constraints.flow import ROOT, Figure, Flow, Memory, Stages, Timing, relative, synthesis_script, tool
+from constraints.flow import FIFO, ROOT, Figure, Flow, Memory, Pll, Stages, Timing, relative, synthesis_script, tool
 from constraints.gowin_registers import use_output_registers
+from pyexport.devices import FAMILIES
 from pyexport.errors import IntactError
-from pyexport.hwconfig import HwConfig
 
 BLOCK_RAMS = ("SDPX9B", "SDPB", "DPX9B", "DPB", "SPX9", "SP")
 MULTIPLIERS = {"MULT9X9": 1, "MULT18X18": 2}  # in 9 x 9 multipliers
 LUT_RAM = "RAM16SDP"
-FIFO = "fifo"  # of rtl/stream_out.v, eight words: the only memory that belongs into LUTs
 DERATING = 0.5
 NOTE = "nextpnr has no timing of the multipliers here: the clock asked for must stay below this share of its fmax"
 
@@ -51,17 +50,11 @@ POSTS = (2, 4, 8, 16, 32, 48, 64, 80, 96, 112, 128)  # ODIV_SEL
 class Gowin(Flow):
     """Gowin GW1N-9C and GW2A-18C, the dies of GW1NR-9 and GW2AR-18."""
 
+    family = FAMILIES["gowin"]
+
     def pll(self, board: Board, wanted: float) -> tuple[float, dict[str, int | str]]:
         pll = gowin_pll(board.clock_in, wanted, DIES[board.device].vco)
-        return pll.clock, {"PLL_MULTIPLY": pll.multiply, "PLL_DIVIDE": pll.divide, "PLL_POST": pll.post}
-
-    def multipliers(self, hardware: HwConfig) -> int:
-        """In 9 x 9 multipliers: one for each int8 product, two for each of the four 18 x 18 of a requantise lane."""
-        return hardware.multipliers + 4 * MULTIPLIERS["MULT18X18"] * hardware.lanes
-
-    def block_rams(self, memory: Memory) -> int:
-        """A block has 512 words of 36 bits, 1,024 of 18, 2,048 of 9: whichever shape takes fewest."""
-        return min(-(-memory.width // (9 << k)) * -(-memory.depth // (2048 >> k)) for k in range(3))
+        return pll.clock, pll.parameters()
 
     def synthesise(
         self, stages: Stages, board: Board, sources: Sequence[Path], parameters: Mapping[str, int | str]
@@ -126,18 +119,9 @@ class Gowin(Flow):
         return bitstream
 
 
-@dataclass(frozen=True)
-class Pll:
-    """clock = clock_in * multiply / divide, from an oscillator at `post` times that."""
-
-    multiply: int
-    divide: int
-    post: int
-    clock: float
-
-
 def gowin_pll(clock_in: float, wanted: float, vco: tuple[float, float]) -> Pll:
-    """The fastest setting of an rPLL, fed back inside, that does not exceed `wanted` MHz; divided by as little as goes.
+    """The fastest setting of an rPLL, fed back inside, that does not exceed `wanted` MHz; divided by as little as goes:
+    clock_in * multiply / divide, from an oscillator at `post` times that.
 
     vco: lowest and highest MHz of its oscillator. Behind the input divider it takes 3 MHz and more.
     Raises IntactError where there is no such setting.

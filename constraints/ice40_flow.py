@@ -11,9 +11,8 @@ from typing import Any
 from constraints.boards import Board
 from constraints.ecp5_flow import slowest_path, timing
 from constraints.flow import ROOT, Figure, Flow, Memory, Stages, Timing, relative, synthesis_script, tool
-from pyexport.devices import FAMILIES, SERIAL_MEMORY, block_rams, is_large, large_blocks
+from pyexport.devices import FAMILIES, SERIAL_MEMORY, is_large, large_blocks
 from pyexport.errors import IntactError
-from pyexport.hwconfig import HwConfig
 
 BLOCK_RAM = "SB_RAM40_4K"
 FAMILY = FAMILIES["ice40"]
@@ -37,6 +36,7 @@ SYNTHESIS = (
 class Ice40(Flow):
     """Lattice iCE40 UltraPlus."""
 
+    family = FAMILY
     block = 256
 
     def pll(self, board: Board, wanted: float) -> tuple[float, dict[str, int | str]]:
@@ -46,13 +46,6 @@ class Ice40(Flow):
         except IntactError as error:
             raise IntactError(f"clock: {wanted:g} MHz is half of what the PLL cannot make: {error}") from None
         return clock_2x / 2, {"PLL_DIVF": multiply - 1, "PLL_DIVQ": power}
-
-    def multipliers(self, hardware: HwConfig) -> int:
-        """One for each int8 product, or for two of neighbouring output lanes; four for each requantise lane."""
-        return hardware.multiplier_blocks + 4 * hardware.lanes
-
-    def block_rams(self, memory: Memory) -> int:
-        return block_rams(memory, FAMILY)
 
     def synthesise(
         self, stages: Stages, board: Board, sources: Sequence[Path], parameters: Mapping[str, int | str]

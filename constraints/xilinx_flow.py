@@ -9,14 +9,13 @@ import json
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
 from constraints.boards import Board
-from constraints.flow import ROOT, Figure, Flow, Memory, Stages, Timing, relative, synthesis_script, tool
+from constraints.flow import FIFO, ROOT, Figure, Flow, Memory, Pll, Stages, Timing, relative, synthesis_script, tool
+from pyexport.devices import FAMILIES
 from pyexport.errors import IntactError
-from pyexport.hwconfig import HwConfig
 
 BLOCK_RAM_BITS = 18432  # of a RAMB18E1; a RAMB36E1 is two
 BLOCK_RAMS = {"RAMB18E1": 1, "RAMB36E1": 2}
@@ -24,7 +23,6 @@ MULTIPLIER = "DSP48E1"
 MULTIPLY = list("1010000")  # its mode, lowest bit first: the product alone
 PAIR = "pair"  # of rtl/mac_array.v: two products in a block, instantiated with a sum
 LUT_RAM = ("RAM32M", "RAM64M", "RAM32X1D", "RAM64X1D", "RAM128X1D", "RAM32X1S", "RAM64X1S")
-FIFO = "fifo"  # of rtl/stream_out.v, eight words: the only memory that belongs into LUTs
 DESIGN = "design.tcl"
 BITSTREAM, PACKAGE = "constraints/xilinx/vivado.tcl", "constraints/xilinx/package_ip.tcl"
 
@@ -32,17 +30,16 @@ BITSTREAM, PACKAGE = "constraints/xilinx/vivado.tcl", "constraints/xilinx/packag
 class Xilinx(Flow):
     """Xilinx 7 series."""
 
+    family = FAMILIES["xilinx"]
+
     def pll(self, board: Board, wanted: float) -> tuple[float, dict[str, int | str]]:
         if not board.serial:  # the processor makes the clock
             return wanted, {}
         pll = xilinx_pll(board.clock_in, wanted)
-        return pll.clock, {"PLL_MULTIPLY": pll.multiply, "PLL_DIVIDE": pll.divide, "PLL_POST": pll.post}
-
-    def multipliers(self, hardware: HwConfig) -> int:
-        """One for each int8 product or each two, four for the 32 x 31 bits of each requantise lane."""
-        return hardware.multiplier_blocks + 4 * hardware.lanes
+        return pll.clock, pll.parameters()
 
     def block_rams(self, memory: Memory) -> int:
+        """yosys and Vivado need not map alike."""
         return -(-memory.bits // BLOCK_RAM_BITS)
 
     def synthesise(
@@ -139,18 +136,9 @@ def design(board: Board, sources: Sequence[Path], parameters: Mapping[str, int |
     return "\n".join(lines) + "\n"
 
 
-@dataclass(frozen=True)
-class Pll:
-    """clock = clock_in * multiply / divide / post, from an oscillator at clock_in * multiply / divide."""
-
-    multiply: int
-    divide: int
-    post: int
-    clock: float
-
-
 def xilinx_pll(clock_in: float, wanted: float) -> Pll:
-    """The fastest setting of a PLLE2 that does not exceed `wanted` MHz, the oscillator as slow as it may be.
+    """The fastest setting of a PLLE2 that does not exceed `wanted` MHz, the oscillator as slow as it may be: clock_in *
+    multiply / divide / post.
 
     Limits of the slowest speed grade (DS181): the oscillator at 800 to 1600 MHz, its comparison at 19 MHz or more;
     multiplied by 2 to 64, divided by 1 to 56 and 1 to 128. Raises IntactError where there is no such setting.
