@@ -13,6 +13,7 @@
 ##!                     checkout); program: where the bitstream is
 ##! MODELS=FOLDER       bench: .tflite files: published ones in place of random weights, others too
 ##! ARRAYS=RxC,RxC      bench: the arrays to measure (default: 4x4,8x8,16x4,16x16); area: default,4x4,8x8,16x8,largest
+##! PNR_ARGS=ARGS       bitstream, area: more options of nextpnr, as one string
 ##! BAUD=NUMBER         bitstream: speed of the serial port (default: the board's)
 ##! CLOCK=MHZ           bench, latency: for times in seconds (default: 100; the last bitstream's); bitstream, area: the clock
 ##!                     to build for (default: the board's)
@@ -27,7 +28,7 @@
 ##! SEED=NUMBER         bitstream: another placement (default: 1); fuzz: another sequence of files
 ##! PYTHON=COMMAND      the Python to build .venv with (default: the first of 3.11 or later that is found)
 ##! TORCH_INDEX=URL     setup, model, test: where the CPU build of torch comes from (default: PyTorch's own index)
-VARIABLES := BAUD BOARDS FMAX SEEDS MODEL MODELS ARRAYS CLOCK SIM INPUT ARRAY MATCH EXPORT_ARGS CHECK WAVES OUT BOARD REUSE FLASH READERS FILES SEED PYTHON TORCH_INDEX
+VARIABLES := PNR_ARGS BAUD BOARDS FMAX SEEDS MODEL MODELS ARRAYS CLOCK SIM INPUT ARRAY MATCH EXPORT_ARGS CHECK WAVES OUT BOARD REUSE FLASH READERS FILES SEED PYTHON TORCH_INDEX
 
 # Values reach the recipes through the environment and are quoted there by the shell, so that spaces, quotes and dollar
 # signs in a path are only characters: $(value) keeps make itself from expanding them.
@@ -101,7 +102,7 @@ bitstream: ## build MODEL for BOARD with open tools: make bitstream BOARD=ulx3s 
 	@scripts/setup.sh board
 	@$(PY) constraints/build.py "$${BOARD:-ulx3s}" $${MODEL:+"$$MODEL"} $${ARRAY:+--array "$$ARRAY"} \
 		$${MATCH:+--match "$$MATCH"} $${EXPORT_ARGS:+--export-args="$$EXPORT_ARGS"} $${CLOCK:+--clock "$$CLOCK"} \
-		$${BAUD:+--baud "$$BAUD"} $${SEED:+--seed "$$SEED"} $${OUT:+--out "$$OUT"}
+		$${BAUD:+--baud "$$BAUD"} $${SEED:+--seed "$$SEED"} $${PNR_ARGS:+--pnr-args="$$PNR_ARGS"} $${OUT:+--out "$$OUT"}
 
 weights: ## put MODEL into a finished bitstream without placing and routing again: make weights BOARD=ulx3s MODEL=new.pt
 	@scripts/setup.sh board
@@ -116,7 +117,8 @@ program: ## load the bitstream of MODEL into BOARD over USB: make program BOARD=
 area: ## what the hardware costs, array by array and part by part: make area ARRAYS=8x8 FMAX=1 SEEDS=3
 	@scripts/setup.sh board
 	@$(PY) constraints/area.py $${BOARDS:+--boards "$$BOARDS"} $${ARRAYS:+--arrays "$$ARRAYS"} \
-		$(if $(filter-out 0,$(FMAX)),--fmax) $${CLOCK:+--clock "$$CLOCK"} $${SEEDS:+--seeds "$$SEEDS"} $${OUT:+--out "$$OUT"}
+		$(if $(filter-out 0,$(FMAX)),--fmax) $${CLOCK:+--clock "$$CLOCK"} $${SEEDS:+--seeds "$$SEEDS"} \
+		$${PNR_ARGS:+--pnr-args="$$PNR_ARGS"} $${OUT:+--out "$$OUT"}
 
 latency: ## times of the MLPerf Tiny networks beside published ones: make latency CLOCK=62.5, or the clock of a bitstream
 	@scripts/setup.sh sim

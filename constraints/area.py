@@ -1,7 +1,7 @@
 """`make area`: what the hardware costs, array by array and part by part, synthesised with its hierarchy kept.
 
     .venv/bin/python constraints/area.py [--boards ulx3s,...] [--arrays 4x4,8x8,...] [--fmax] [--clock MHZ] [--seeds N]
-        [--out DIR]
+        [--pnr-args ARGS] [--out DIR]
 
 Prints a table of arrays and one of parts for each, writes DIR/area.json, and ends with an error where a part costs more
 than its budget (BUDGETS, docs/area.md). Results are kept in DIR by what went into them: the Verilog, the command and
@@ -46,6 +46,18 @@ TOP = "uart_system"
 DEPTHS = {"act_depth": 2048, "wgt_depth": 512, "prm_depth": 256, "prg_depth": 512, "layers": build.BLOCK_WORDS}
 SMALL_DEPTHS = {"icebreaker": {"act_depth": 768, "wgt_depth": 4096, "prm_depth": 256, "prg_depth": 512, "layers": 256}}
 LANE, PRODUCTS = "MAC lane", "multipliers"
+
+
+@dataclass(frozen=True)
+class Effort:
+    """Of place and route.
+
+    seeds: how many placements.  clock: MHz to ask for, the board's own where None.  options: more for the tool.
+    """
+
+    seeds: int
+    clock: float | None = None
+    options: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -136,18 +148,18 @@ def synthesise(console: Console, board: Board, hardware: HwConfig, folder: Path)
     return found
 
 
-def place_and_route(
-    console: Console, board: Board, hardware: HwConfig, seeds: int, wanted: float | None, folder: Path
-) -> dict[str, Any]:
+def place_and_route(console: Console, board: Board, hardware: HwConfig, effort: Effort, folder: Path) -> dict[str, Any]:
     """fmax_mhz: one of each seed.  used: of each resource, as the tool names it.  luts: the first of these.
 
-    Of the board's whole top with empty memories. wanted: MHz to ask for, the board's own where None.
+    Of the board's whole top with empty memories.
     """
     flow = build.FLOWS[board.family]
-    clock, pll = flow.pll(board, wanted or board.clock)
+    clock, pll = flow.pll(board, effort.clock or board.clock)
     parameters = {"CLOCKS_PER_BIT": clocks_per_bit(clock, board.baud), **pll, **hardware.verilog_parameters()}
     name = f"{board.name}-{hardware.array}-{hardware.lanes}"
-    wanted_of = {seed: digest(board, f"{board} {parameters} seed {seed}") for seed in range(1, seeds + 1)}
+    wanted_of = {
+        seed: digest(board, f"{board} {parameters} {effort.options} seed {seed}") for seed in range(1, effort.seeds + 1)
+    }
     known = {seed: folder / f"{name}-fmax-{asked}.json" for seed, asked in wanted_of.items()}
     missing = [seed for seed, path in known.items() if not path.exists()]
     if missing:
@@ -157,7 +169,7 @@ def place_and_route(
         netlist = flow.synthesise(stages, board, build.sources(board), parameters)
         flow.check_netlist(netlist, build.memories(hardware), flow.multipliers(hardware))
         for seed in missing:
-            used, timing, _ = flow.place_and_route(stages, board, netlist, seed)
+            used, timing, _ = flow.place_and_route(stages, board, netlist, seed, effort.options)
             result = {"fmax_mhz": timing.fmax, "used": {figure.name: figure.used for figure in used}}
             export.write_files({known[seed].name: json.dumps(result).encode()}, folder)
     found: list[dict[str, Any]] = [json.loads(path.read_text()) for path in known.values()]
@@ -226,11 +238,9 @@ def part_table(row: dict[str, Any]) -> Table:
 
 
 def measure(
-    console: Console, board: Board, hardware: HwConfig, seeds: int, clock: float | None, folder: Path
+    console: Console, board: Board, hardware: HwConfig, effort: Effort | None, folder: Path
 ) -> tuple[dict[str, Any], list[str]]:
-    """An array's row for area.json, and what is over its budget. seeds: of place and route, 0 for none.
-    clock: as `wanted` of `place_and_route`.
-    """
+    """An array's row for area.json, and what is over its budget. effort: None for no place and route."""
     device, family = devices.find_device(board.name), devices.FAMILIES[board.family]
     parts = parts_of(synthesise(console, board, hardware, folder), TOP, CELLS[board.family])
     total = sum((cost for _, cost in parts.values()), Cost())
@@ -242,8 +252,8 @@ def measure(
         "model_placed": devices.luts(hardware, family),
         "parts": {name: {"count": count, **asdict(cost)} for name, (count, cost) in parts.items()},
     }  # fmt: skip
-    if seeds:
-        row["place_and_route"] = place_and_route(console, board, hardware, seeds, clock, folder)
+    if effort:
+        row["place_and_route"] = place_and_route(console, board, hardware, effort, folder)
     needed = choice.need(hardware, device)
     if (total.multipliers, total.block_rams) != (needed.multipliers, needed.block_rams):
         raise IntactError(
@@ -287,6 +297,7 @@ def main(arguments: list[str] | None = None) -> int:
         "--clock", type=positive, metavar="MHZ", help="to ask place and route for (default: the board's)"
     )
     parser.add_argument("--seeds", type=int, default=SEEDS, help=f"of place and route (default {SEEDS})")
+    parser.add_argument("--pnr-args", default="", metavar="ARGS", help="more options of nextpnr, as one string")
     parser.add_argument("--out", default="build/area", metavar="DIR", help="inside the checkout")
     options = parser.parse_args(arguments)
     if options.seeds < 1:
@@ -297,15 +308,14 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         folder = Path(options.out).resolve()
         relative(folder)
+        effort = Effort(options.seeds, options.clock, tuple(build.split("--pnr-args", options.pnr_args)))
         export.write_files({}, folder)  # says at once where a folder cannot be written
         for board in chosen_boards(options.boards):
             arrays, too_large = arrays_of(options.arrays, board)
             if too_large:
                 console.print(f"{board.name}: too large: {', '.join(too_large)}", highlight=False)
             for hardware in arrays:
-                row, over = measure(
-                    console, board, hardware, options.seeds if options.fmax else 0, options.clock, folder
-                )
+                row, over = measure(console, board, hardware, effort if options.fmax else None, folder)
                 rows.append(row)
                 faults += over
         (folder / "area.json").write_text(json.dumps(rows, indent=1) + "\n")

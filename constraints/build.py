@@ -1,7 +1,7 @@
 """`make bitstream`: a model and a board in, a bitstream out, with open tools only.
 
     .venv/bin/python constraints/build.py [BOARD] [MODEL] [--array 8x8] [--match RUNTIME]
-        [--export-args ARGS] [--clock MHZ] [--baud N] [--seed N] [--out DIR]
+        [--export-args ARGS] [--clock MHZ] [--baud N] [--seed N] [--pnr-args ARGS] [--out DIR]
 
 Exports the model for the board's array, synthesises, checks that every memory and product landed in a block, places and
 routes, checks the clock, packs. Everything stays in build/bitstream/<board>-<model>/, or in DIR; exit status 0 only
@@ -57,10 +57,7 @@ def export_options(options: argparse.Namespace, board: Board) -> list[str]:
     """
     given = ["--array", options.array] if options.array else []
     given += ["--match", options.match] if options.match else []
-    try:
-        given += shlex.split(options.export_args)
-    except ValueError as error:
-        raise IntactError(f"--export-args {options.export_args!r}: {error}") from error
+    given += split("--export-args", options.export_args)
     parser = Parser(prog="build.py", usage="")
     add_arguments(parser)  # no others: where and what the exporter writes is decided here
     found = parser.parse_args(given)
@@ -72,6 +69,14 @@ def export_options(options: argparse.Namespace, board: Board) -> list[str]:
         given += [] if found.array else ["--array", board.array]
         given += [] if found.lanes is not None or board.lanes is None else ["--lanes", str(board.lanes)]
     return given if found.board else [*given, "--board", board.name]
+
+
+def split(option: str, text: str) -> list[str]:
+    """The options in the value of `option`. Raises IntactError where a quote stays open."""
+    try:
+        return shlex.split(text)
+    except ValueError as error:
+        raise IntactError(f"{option} {text!r}: {error}") from error
 
 
 def export(stages: Stages, model: Path, more: list[str], folder: Path, block: int) -> HwConfig:
@@ -153,6 +158,7 @@ def build(console: Console, options: argparse.Namespace) -> Path:
     relative(folder)
     folder = folder.resolve()
     more = export_options(options, board)
+    pnr_options = split("--pnr-args", options.pnr_args)
     flow = FLOWS[board.family]
     clock_mhz, pll = flow.pll(board, options.clock or board.clock)
     baud = round(options.baud or board.baud)
@@ -171,7 +177,7 @@ def build(console: Console, options: argparse.Namespace) -> Path:
     netlist = flow.synthesise(stages, board, sources(board), parameters)
     blocks = [memory for memory in memories(hardware) if board.serial or memory.instance != PAYLOAD]
     flow.check_netlist(netlist, blocks, flow.multipliers(hardware))
-    used, clock, placed = flow.place_and_route(stages, board, netlist, options.seed)
+    used, clock, placed = flow.place_and_route(stages, board, netlist, options.seed, pnr_options)
     show(console, board, hardware, used, clock)
     if clock.usable < clock.target and not options.allow_timing_fail:
         raise IntactError(
@@ -213,6 +219,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--clock", type=positive, help="MHz wanted; the nearest below that the PLL makes is taken")
     parser.add_argument("--baud", type=positive, help="speed of the serial port (default: the board's)")
     parser.add_argument("--seed", type=int, default=1, help="of the placement (default: 1)")
+    parser.add_argument("--pnr-args", default="", metavar="ARGS", help="more options of nextpnr, as one string")
     parser.add_argument("--allow-timing-fail", action="store_true", help="pack even if the clock is missed")
     parser.add_argument("--out", help="folder inside the checkout (default: build/bitstream/<board>-<model>)")
     options = parser.parse_args(arguments)

@@ -69,7 +69,7 @@ class Ecp5(Flow):
             )
 
     def place_and_route(
-        self, stages: Stages, board: Board, netlist: Path, seed: int
+        self, stages: Stages, board: Board, netlist: Path, seed: int, more: Sequence[str] = ()
     ) -> tuple[list[Figure], Timing, Path]:
         config, report, placed = (stages.folder / name for name in ("intact.config", "report.json", "placed.json"))
         command = [tool("nextpnr-ecp5"), f"--{board.device}", "--package", board.package, "--speed", board.speed]
@@ -83,6 +83,7 @@ class Ecp5(Flow):
             "--timing-allow-fail",
             "--write",
             relative(placed),
+            *more,
         ]
         stages.run("place and route", "nextpnr.log", command)
         note_blocks(netlist, placed, config, stages.folder)

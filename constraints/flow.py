@@ -170,9 +170,12 @@ class Flow(ABC):
 
     @abstractmethod
     def place_and_route(
-        self, stages: Stages, board: Board, netlist: Path, seed: int
+        self, stages: Stages, board: Board, netlist: Path, seed: int, more: Sequence[str] = ()
     ) -> tuple[list[Figure], Timing, Path]:
-        """Netlist to a configuration: what it uses, its timing, and its path. A missed clock is left to the caller."""
+        """Netlist to a configuration: what it uses, its timing, and its path. A missed clock is left to the caller.
+
+        more: options for the tool.
+        """
 
     def refill(
         self,

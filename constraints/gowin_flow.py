@@ -98,7 +98,7 @@ class Gowin(Flow):
             )
 
     def place_and_route(
-        self, stages: Stages, board: Board, netlist: Path, seed: int
+        self, stages: Stages, board: Board, netlist: Path, seed: int, more: Sequence[str] = ()
     ) -> tuple[list[Figure], Timing, Path]:
         placed, report = stages.folder / "placed.json", stages.folder / "report.json"
         target = clock_of(netlist, board)
@@ -106,7 +106,7 @@ class Gowin(Flow):
         command += ["--vopt", f"family={DIES[board.device].name}", "--vopt", f"cst={board.pins}"]
         command += ["--json", relative(netlist), "--write", relative(placed), "--freq", f"{target / DERATING:g}"]
         command += ["--report", relative(report), "--detailed-timing-report", "--seed", str(seed)]
-        stages.run("place and route", "nextpnr.log", [*command, "--timing-allow-fail"])
+        stages.run("place and route", "nextpnr.log", [*command, "--timing-allow-fail", *more])
         result: dict[str, Any] = json.loads(report.read_text())
         return figures(result), timing(result, target), placed
 

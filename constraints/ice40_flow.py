@@ -84,12 +84,12 @@ class Ice40(Flow):
             )
 
     def place_and_route(
-        self, stages: Stages, board: Board, netlist: Path, seed: int
+        self, stages: Stages, board: Board, netlist: Path, seed: int, more: Sequence[str] = ()
     ) -> tuple[list[Figure], Timing, Path]:
         placed, report = stages.folder / "intact.asc", stages.folder / "report.json"
         command = [tool("nextpnr-ice40"), f"--{board.device}", "--package", board.package, "--json", relative(netlist)]
         command += ["--pcf", board.pins, "--asc", relative(placed), "--report", relative(report), "--seed", str(seed)]
-        command += ["--detailed-timing-report", "--timing-allow-fail"]
+        command += ["--detailed-timing-report", "--timing-allow-fail", *more]
         stages.run("place and route", "nextpnr.log", command)
         result: dict[str, Any] = json.loads(report.read_text())
         use = result["utilization"]

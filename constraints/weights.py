@@ -22,7 +22,6 @@ bootstrap.ready(("numpy", "flatbuffers", "rich"))
 
 import argparse
 import json
-import shlex
 import shutil
 from pathlib import Path
 from typing import Any
@@ -30,7 +29,7 @@ from typing import Any
 from rich.console import Console
 
 from constraints.boards import BOARDS, Board, find_board
-from constraints.build import FLOWS, RESULT, digest, images_of, sources
+from constraints.build import FLOWS, RESULT, digest, images_of, sources, split
 from constraints.flow import BUILDS, ROOT, Stages, build_folder, relative
 from pyexport.errors import IntactError
 from pyexport.export import REFUSALS, Parser, refused, write_files
@@ -70,10 +69,7 @@ def export(stages: Stages, model: Path, options: argparse.Namespace, hardware: H
     config = stages.folder / HARDWARE
     values = {name.lower(): value for name, value in hardware.verilog_parameters().items()}
     write_files({HARDWARE: json.dumps(values).encode()}, stages.folder)
-    try:
-        more = shlex.split(options.export_args)
-    except ValueError as error:
-        raise IntactError(f"--export-args {options.export_args!r}: {error}") from error
+    more = split("--export-args", options.export_args)
     more += ["--match", options.match] if options.match else []
     command = [sys.executable, "pyexport/export.py", str(model), "-o", str(folder), "--config", str(config), *more]
     stages.run("export", "export.log", command)

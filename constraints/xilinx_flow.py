@@ -78,7 +78,7 @@ class Xilinx(Flow):
             raise IntactError(f"synthesis: {found} {MULTIPLIER}, expected {multipliers}: a product is not one block")
 
     def place_and_route(
-        self, stages: Stages, board: Board, netlist: Path, seed: int
+        self, stages: Stages, board: Board, netlist: Path, seed: int, more: Sequence[str] = ()
     ) -> tuple[list[Figure], Timing, Path]:
         """Prints yosys' figures and raises IntactError: the rest is Vivado's."""
         for figure in figures(netlist, board):

@@ -439,7 +439,7 @@ def test_a_small_array_synthesised(capsys: pytest.CaptureFixture[str], monkeypat
 
 def test_placements_are_kept_one_by_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Another seed or clock is placed, none twice; the clock asked for is the PLL's nearest."""
-    asked: list[tuple[float, int]] = []
+    asked: list[tuple[Any, ...]] = []
     ecp5 = build.FLOWS["ecp5"]
 
     class Placer:
@@ -457,9 +457,9 @@ def test_placements_are_kept_one_by_one(tmp_path: Path, monkeypatch: pytest.Monk
             return 0
 
         def place_and_route(
-            self, stages: Any, board: Any, netlist: Path, seed: int
+            self, stages: Any, board: Any, netlist: Path, seed: int, more: tuple[str, ...]
         ) -> tuple[list[Figure], Timing, Path]:
-            asked.append((self.wanted, seed))
+            asked.append((self.wanted, seed, *more))
             return (
                 [Figure("LUT4", 100 + seed, 1000), Figure("FF", 7, 1000)],
                 Timing(self.wanted + seed, 1.0, ""),
@@ -471,11 +471,11 @@ def test_placements_are_kept_one_by_one(tmp_path: Path, monkeypatch: pytest.Monk
     hardware = area.fitting(ulx3s, 4, 4)
     assert hardware
 
-    def run(seeds: int, clock: float | None) -> dict[str, Any]:
-        return area.place_and_route(Console(), ulx3s, hardware, seeds, clock, tmp_path)
+    def run(*effort: Any) -> dict[str, Any]:
+        return area.place_and_route(Console(), ulx3s, hardware, area.Effort(*effort), tmp_path)
 
-    assert run(1, None)["fmax_mhz"] == [ulx3s.clock + 1]
+    assert run(1)["fmax_mhz"] == [ulx3s.clock + 1]
     expected = {"fmax_mhz": [ulx3s.clock + 1, ulx3s.clock + 2], "luts": 101, "used": {"LUT4": 101, "FF": 7}}
-    assert run(2, None) == run(2, None) == expected
-    assert run(1, 100.0)["fmax_mhz"] == [101.0]
-    assert asked == [(ulx3s.clock, 1), (ulx3s.clock, 2), (100.0, 1)]
+    assert run(2) == run(2) == expected
+    assert run(1, 100.0)["fmax_mhz"] == run(1, 100.0, ("-q",))["fmax_mhz"] == [101.0]
+    assert asked == [(ulx3s.clock, 1), (ulx3s.clock, 2), (100.0, 1), (100.0, 1, "-q")]

@@ -100,6 +100,7 @@ def test_what_the_exporter_is_told() -> None:
         (["--array", "8"], "8"),
         (["--export-args=-o elsewhere"], "unrecognized arguments: -o elsewhere"),
         (["--export-args='"], "--export-args"),
+        (["--pnr-args='"], "--pnr-args"),
         (["--out", "Makefile"], "is no folder"),
         (["--out", "/"], "inside"),
         (["--out", "build/my net"], "in a path; choose another folder"),

@@ -83,9 +83,19 @@ def test_bitstream_takes_the_exporters_variables(checkout: Path) -> None:
     expected = ["constraints/build.py", "ulx3s", "a b.pt", "--array", "4x4", "--match", "qnnpack"]
     expected += ["--export-args=--input-shape '1,8,8'", "--out", "build/$x"]
     assert done.stdout.splitlines() == expected, done.stderr
-    done = run(["make", "bitstream", "BOARD=icebreaker", "CLOCK=20", "BAUD=9600", "SEED=3"], checkout)
-    expected = ["constraints/build.py", "icebreaker", "--clock", "20", "--baud", "9600", "--seed", "3"]
-    assert done.stdout.split() == expected, done.stderr
+    done = run(["make", "bitstream", "BOARD=icebreaker", "CLOCK=20", "BAUD=9600", "SEED=3", "PNR_ARGS=-a b"], checkout)
+    expected = [
+        "constraints/build.py",
+        "icebreaker",
+        "--clock",
+        "20",
+        "--baud",
+        "9600",
+        "--seed",
+        "3",
+        "--pnr-args=-a b",
+    ]
+    assert done.stdout.splitlines() == expected, done.stderr
     assert run(["make", "bitstream"], checkout).stdout.split() == ["constraints/build.py", "ulx3s"]
 
 
