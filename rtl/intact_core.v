@@ -454,8 +454,9 @@ module intact_core #(
                 .job_last (window_job_last)
             );
 
-            // in a job's first cycle `windowed` is still the job before's: the descriptor tells
-            wire chosen = job_start ? opens_window : windowed;
+            // `windowed` comes too late for a job's first word; loops are loaded when the job before has issued
+            reg  chosen;
+            always @(posedge clk) if (loops_load) chosen <= opens_window;
             assign loops_primed = dense_primed | window_primed;
             assign job_issued   = (dense_issue & dense_job_last) | (window_issue & window_job_last);
             assign issue_addr   = chosen ? window_addr : {{2*ACT_ADDR{1'b0}}, dense_addr};
