@@ -38,7 +38,8 @@ module uart_frames #(
 );
 
     localparam [7:0] SYNC_REQUEST = 8'hA5, SYNC_RESPONSE = 8'h5A, BAD_LENGTH = 8'h82;
-    localparam [2:0] HUNT = 3'd0, HEADER = 3'd1, BODY = 3'd2, CHECK = 3'd3, START = 3'd4, EXECUTE = 3'd5, SEND = 3'd6;
+    localparam [2:0] HUNT = 3'd0, HEADER = 3'd1, BODY = 3'd2, CHECK = 3'd3, START = 3'd4, EXECUTE = 3'd5, SEND = 3'd6,
+        SIZED = 3'd7;
 
     // CRC-16: polynomial 0x1021, highest bit first
     function [15:0] crc_next(input [15:0] old, input [7:0] data);
@@ -60,7 +61,6 @@ module uart_frames #(
     reg [7:0]      next_tx;
     reg            sent;         // tx_data is new and belongs in the CRC, which is due a byte later at the earliest
     reg            last;         // a cycle after `position` and `size`; bytes are further apart
-    wire [15:0]    announced = {rx_data, size[7:0]};
     wire           executes = state == EXECUTE;
     wire           receives = state == HEADER || state == BODY || state == CHECK;
     wire           send = state == SEND && !tx_valid && (phase != 3'd5 || settle[1]);
@@ -113,15 +113,18 @@ module uart_frames #(
                     default: begin
                         phase <= 3'd0;
                         size[15:8] <= rx_data;
-                        state <= announced == 16'd0 ? CHECK : BODY;
-                        if (announced > PAYLOAD[15:0]) begin
-                            result <= BAD_LENGTH;
-                            size <= 16'd0;
-                            crc <= 16'hFFFF;
-                            state <= SEND;
-                        end
+                        state <= SIZED;
                     end
                 endcase
+            end
+            SIZED: begin
+                state <= size == 16'd0 ? CHECK : BODY;
+                if (size > PAYLOAD[15:0]) begin
+                    result <= BAD_LENGTH;
+                    size <= 16'd0;
+                    crc <= 16'hFFFF;
+                    state <= SEND;
+                end
             end
             BODY: if (rx_valid) begin
                 position <= position + 1'b1;
