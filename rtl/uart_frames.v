@@ -60,7 +60,9 @@ module uart_frames #(
     reg [TIMER:0]  timer;
     reg [7:0]      next_tx;
     reg            sent;         // tx_data is new and belongs in the CRC, which is due a byte later at the earliest
-    reg            last;         // a cycle after `position` and `size`; bytes are further apart
+    reg            last;         // of `position` and `size`, these three a cycle later; bytes are further apart
+    reg            empty;
+    reg            too_long;
     wire           executes = state == EXECUTE;
     wire           receives = state == HEADER || state == BODY || state == CHECK;
     wire           send = state == SEND && !tx_valid && (phase != 3'd5 || settle[1]);
@@ -93,6 +95,8 @@ module uart_frames #(
     always @(posedge clk) begin
         settle <= {settle[0], 1'b1};
         last <= {{(16-ADDR){1'b0}}, position} + 16'd1 == size;
+        empty <= size == 16'd0;
+        too_long <= size > PAYLOAD[15:0];
         timer <= !receives || rx_valid ? {(TIMER+1){1'b0}} : timer + 1'b1;
         if (tx_ready) tx_valid <= 1'b0;
         if (sent || (rx_valid && receives)) crc <= crc_next(crc, sent ? tx_data : rx_data);
@@ -118,12 +122,15 @@ module uart_frames #(
                 endcase
             end
             SIZED: begin
-                state <= size == 16'd0 ? CHECK : BODY;
-                if (size > PAYLOAD[15:0]) begin
-                    result <= BAD_LENGTH;
-                    size <= 16'd0;
-                    crc <= 16'hFFFF;
-                    state <= SEND;
+                phase[0] <= !phase[0];
+                if (phase[0]) begin
+                    state <= empty ? CHECK : BODY;
+                    if (too_long) begin
+                        result <= BAD_LENGTH;
+                        size <= 16'd0;
+                        crc <= 16'hFFFF;
+                        state <= SEND;
+                    end
                 end
             end
             BODY: if (rx_valid) begin
@@ -149,7 +156,7 @@ module uart_frames #(
                 tx_valid <= 1'b1;
                 tx_data <= next_tx;
                 phase <= phase + 1'b1;
-                if (phase == 3'd4 && size == 16'd0) phase <= 3'd6;
+                if (phase == 3'd4 && empty) phase <= 3'd6;
                 if (phase == 3'd5) begin
                     position <= position + 1'b1;
                     settle <= 2'b00;
