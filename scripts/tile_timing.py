@@ -151,7 +151,7 @@ def simulate(network: Network, array: HwConfig, frame: Iterable[bytes]) -> list[
         printed = subprocess.run(run, cwd=folder, check=True, capture_output=True, text=True).stdout
     cycles = []
     for number, line in enumerate(text for text in printed.splitlines() if not text.startswith("VCD")):
-        cycle, *values = (None if "x" in word else int(word) for word in line.split())
+        cycle, *values = (None if "x" in word.lower() else int(word) for word in line.split())
         assert cycle == number, f"unexpected output of the simulation: {line}"
         cycles.append(dict(zip(SIGNALS, values, strict=True)))
     return cycles
