@@ -56,7 +56,7 @@ module operand_window #(
             always @(posedge clk) if (shift) window <= {column, window[3*COLUMN-1:COLUMN]};
 
             for (c = 0; c < COLS; c = c + 1) begin : gen_lane
-                // one for each lane, which lie far apart; synthesis would make one of them
+                // one for each lane, which lie far apart, if synthesis keeps them: yosys makes one of them
                 (* keep *) reg lane_windowed;
                 always @(posedge clk) lane_windowed <= windowed;
                 for (r = 0; r < ROWS; r = r + 1) begin : gen_multiplier

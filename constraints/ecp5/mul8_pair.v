@@ -24,9 +24,9 @@ module mul8_pair (
 
     ecp5_mult mult (.clk(clk), .a({a, 10'd0}), .b({b1, 2'b00, b0}), .product({whole, zeros}));
 
-    // with the block's input registers; the pairs that share `a` lie far apart, and synthesis would make one register of theirs
-    (* keep *) reg [7:0] a_in;
-    (* keep *) reg [5:0] triple;
+    // with the block's input registers; yosys makes one of what comes from `a` alone, for all pairs that share it
+    reg [7:0] a_in;
+    reg [5:0] triple;
     reg [5:0] b1_in;
     reg       b0_negative;
     reg       below;
