@@ -82,7 +82,7 @@ BUDGETS: dict[str, tuple[Budget, ...]] = {
         Budget("sequencer", 560, 1560),
         Budget("drain", 210, 230, luts_row=28, ffs_row=36),
         Budget("input stream", 90, 80, luts_row=9, ffs_row=18),
-        Budget("output stream", 170, 90, luts_row=10, ffs_row=9),
+        Budget("output stream", 200, 90, luts_row=12, ffs_row=9),
         Budget("AXI4-Lite registers", 710, 280),
         Budget("UART host", 810, 330),
     ),
