@@ -73,6 +73,8 @@ module requant_lane (
     reg         [3:0]  even_shift_7;
 
     wire signed [62:0] fine_next = coarse >>> even_shift_7[2:0];
+    // it fits where the bits that end up above bit 34 are alike: told without waiting for the shift
+    wire        [27:0] unlike    = coarse[62:35] ^ {28{coarse[62]}};
     wire        [6:0]  fine_lost = coarse[6:0] & ~(7'h7f << even_shift_7[2:0]);
     reg  signed [35:0] fine;
     reg                fine_fits;
@@ -149,7 +151,7 @@ module requant_lane (
         even_shift_7 <= {even_shift_6[6], even_shift_6[2:0]};
 
         fine       <= fine_next[35:0];
-        fine_fits  <= (fine_next[62:35] == {28{fine_next[35]}});
+        fine_fits  <= ~(|(unlike & ({28{1'b1}} << even_shift_7[2:0])));
         negative_8 <= coarse[62];
         ragged_8   <= ragged_7 | (|fine_lost);
         even_8     <= even_shift_7[3];
@@ -188,7 +190,7 @@ module requant_lane (
         code <= too_low ? low : too_high ? high : shifted;
     end
 
-    wire _unused = &{1'b0, over_low[10:0], over_high[10:0]};
+    wire _unused = &{1'b0, fine_next[62:36], over_low[10:0], over_high[10:0]};
 
 endmodule
 
