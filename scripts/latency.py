@@ -24,14 +24,13 @@ from pathlib import Path
 
 from rich.table import Table
 
+from constraints.flow import BUILDS, ROOT
 from pyexport import export, golden, hwconfig, quantise, report
 from pyexport.errors import IntactError
 from pyexport.hwconfig import HwConfig
 from sim.topologies import TOPOLOGIES
 
-ROOT = Path(__file__).resolve().parent.parent
 BENCH = ROOT / "build" / "bench" / "bench.json"
-BITSTREAMS = ROOT / "build" / "bitstream"
 ARRAY = ("ROWS", "COLS", "LANES", "PACKED", "PRM_SERIAL")
 NETWORKS = ("ResNet-8", "DS-CNN", "MobileNetV1", "autoencoder")
 
@@ -144,7 +143,7 @@ def main(arguments: list[str] | None = None) -> int:
         config = hwconfig.for_array(*hwconfig.parse_array(options.array), most, options.packed)
         measured = cycles(config, options.bench)
         if options.clock is None:
-            clock, said = built_clock(config, BITSTREAMS)
+            clock, said = built_clock(config, BUILDS)
         else:
             clock, said = options.clock, "the clock as given"
     except export.REFUSALS as error:
