@@ -55,19 +55,20 @@ module operand_window #(
             initial window = {3*COLUMN{1'b0}};
             always @(posedge clk) if (shift) window <= {column, window[3*COLUMN-1:COLUMN]};
 
+            // one for each lane
+            wire [COLS-1:0] lane_windowed;
+            copies #(.COPIES(COLS)) copies_windowed (.clk(clk), .in(windowed), .out(lane_windowed));
+
             for (c = 0; c < COLS; c = c + 1) begin : gen_lane
-                // one for each lane, which lie far apart, if synthesis keeps them: yosys makes one of them
-                (* keep *) reg lane_windowed;
-                always @(posedge clk) lane_windowed <= windowed;
                 for (r = 0; r < ROWS; r = r + 1) begin : gen_multiplier
                     wire [7:0] broadcast = window[WORD*6 + 8*r +: 8];
                     if (r >= 9) begin : gen_broadcast
                         assign x[8*(c*ROWS + r) +: 8] = broadcast;
                     end else if (ROWS + r < 9) begin : gen_two
                         assign x[8*(c*ROWS + r) +: 8] =
-                            ~lane_windowed ? broadcast : second ? window[WORD*(ROWS + r - 3) + 8*c +: 8] : window[WORD*r + 8*c +: 8];
+                            ~lane_windowed[c] ? broadcast : second ? window[WORD*(ROWS + r - 3) + 8*c +: 8] : window[WORD*r + 8*c +: 8];
                     end else begin : gen_one
-                        assign x[8*(c*ROWS + r) +: 8] = lane_windowed ? window[WORD*r + 8*c +: 8] : broadcast;
+                        assign x[8*(c*ROWS + r) +: 8] = lane_windowed[c] ? window[WORD*r + 8*c +: 8] : broadcast;
                     end
                 end
             end
