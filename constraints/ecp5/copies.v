@@ -19,7 +19,7 @@ module copies #(
             TRELLIS_FF #(
                 .GSR("DISABLED"), .CEMUX("1"), .CLKMUX("CLK"), .LSRMUX("LSR"), .REGSET("RESET")
             ) copy (
-                .CLK(clk), .LSR(1'b0), .CE(1'b1), .DI(in), .M(1'b0), .Q(out[i])
+                .CLK(clk), .LSR(1'b0), .DI(in), .Q(out[i])
             );
         end
     endgenerate

@@ -14,9 +14,7 @@ module TRELLIS_FF #(
 ) (
     input  wire CLK,
     input  wire LSR,
-    input  wire CE,
     input  wire DI,
-    input  wire M,
     output reg  Q
 );
 
@@ -27,8 +25,8 @@ module TRELLIS_FF #(
         $finish;
     end
 
-    always @(posedge CLK) if (!CE || LSR || M) begin
-        $display("TRELLIS_FF: inputs without a model");
+    always @(posedge CLK) if (LSR) begin
+        $display("TRELLIS_FF: reset has no model");
         $finish;
     end
 
