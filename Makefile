@@ -71,7 +71,8 @@ test-all: test ## the tests, then those that need TensorFlow or Brevitas, in env
 
 test-gate: ## run synthesised netlists against the golden model, build bitstreams and compare them (many minutes)
 	@scripts/setup.sh test
-	@INTACT_GATES=ecp5,ice40,xilinx $(PY) -m pytest -q -s tests/test_gates.py tests/test_weights.py tests/test_xilinx.py
+	@INTACT_GATES=ecp5,ice40,xilinx $(PY) -m pytest -q -s tests/test_gates.py tests/test_weights.py tests/test_xilinx.py \
+		tests/test_board_icebreaker.py::test_keyword_spotting_through_the_pins
 
 formal: ## prove properties of streams, AXI4-Lite, address generators, requantiser (yosys' SMT back end, z3)
 	@scripts/setup.sh formal

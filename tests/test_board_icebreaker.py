@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from constraints import build
 from constraints.boards import BOARDS
 from constraints.flow import Memory
 from constraints.ice40_flow import FAMILY, Ice40, ice40_pll, of_both_clocks
-from pyexport import export, golden
+from pyexport import export, golden, readers
 from pyexport.arith import check, requantise
 from pyexport.devices import is_large
 from pyexport.errors import IntactError
@@ -23,6 +24,7 @@ from pyexport.qlayers import Network
 from pyexport.quantise import input_codes
 from sim.compare import to_words
 from sim.runner import BUILD, ROOT, RTL, SIMULATORS, lint, run_bench
+from tests import tflite_reference as reference
 from tests.requant_stimulus import arbitrary, fitted
 from tests.requant_vectors import run as requantise_rtl
 
@@ -228,33 +230,17 @@ def codes_of(network: Network, inputs: np.ndarray) -> np.ndarray:
     return (network.input.to_hwc(codes) + source.shift).astype(np.int8)
 
 
-@pytest.mark.parametrize(
-    ("name", "serial", "in_spram"),
-    [
-        ("xor", False, set()),
-        ("digits", False, {"activations", "weight_memory"}),
-        ("digits", True, {"activations", "weight_memory", "parameter_parts"}),
-    ],
-)
-def test_network_through_the_pins(name: str, serial: bool, in_spram: set[str]) -> None:
-    build_name = f"board_icebreaker_{name}{'_serial' if serial else ''}"
+def through_the_pins(exported: export.Exported, inputs: np.ndarray, in_spram: set[str], build_name: str) -> np.ndarray:
+    """Runs the board's bench with these inputs; the golden model's output, which it was compared with, as on chip.
+
+    in_spram: the memories that must lie in SPRAM and so are loaded over the link.
+    """
     folder = BUILD / build_name
-    block = build.FLOWS[BOARD.family].block
-    exported = export.export(
-        str(ROOT / "models" / f"{name}.pt"), BOARD.array, serial=serial, block=block, board=BOARD.name
-    )
     export.write(exported, folder)
     network, hardware = exported.network, exported.config
-    if name == "digits":
-        test_set = np.load(ROOT / "models" / "digits_test.npz")
-        inputs = test_set["inputs"][:2]
-    else:
-        inputs = np.array([[a, b] for a in (0.0, 1.0) for b in (0.0, 1.0)], np.float32)
     source, target = network.tensors[network.input.tensor], network.tensors[network.output.tensor]
     chip = codes_of(network, inputs)
     expected = golden.run(network, chip)[target.name]
-    if name == "digits":  # the codes that the source framework gave
-        assert np.array_equal(expected.reshape(len(inputs), -1) - target.shift, test_set["codes"][:2])
     large = {memory.instance for memory in build.memories(hardware) if is_large(memory, FAMILY)}
     assert large == in_spram
     placements, rows = exported.lowered.plan.placements, hardware.rows
@@ -283,3 +269,39 @@ def test_network_through_the_pins(name: str, serial: bool, in_spram: set[str]) -
         parameters[parameter] = f'"{folder / file}"'  # quoted: a Verilog string
     environment = {"BOARD_JOB": str(folder / "job.json")}
     run_bench("verilator", "top", "sim.bench_board_ulx3s", SOURCES, parameters, build_name, environment)
+    return expected
+
+
+def exported_for_board(model: Path, serial: bool) -> export.Exported:
+    block = build.FLOWS[BOARD.family].block
+    return export.export(str(model), BOARD.array, serial=serial, block=block, board=BOARD.name)
+
+
+def test_xor_through_the_pins() -> None:
+    inputs = np.array([[a, b] for a in (0.0, 1.0) for b in (0.0, 1.0)], np.float32)
+    exported = exported_for_board(ROOT / "models" / "xor.pt", serial=False)
+    through_the_pins(exported, inputs, set(), "board_icebreaker_xor")
+
+
+@pytest.mark.parametrize("serial", [False, True])
+def test_digits_through_the_pins(serial: bool) -> None:
+    test_set = np.load(ROOT / "models" / "digits_test.npz")
+    exported = exported_for_board(ROOT / "models" / "digits.pt", serial)
+    in_spram = {"activations", "weight_memory"} | ({"parameter_parts"} if serial else set())
+    name = f"board_icebreaker_digits{'_serial' if serial else ''}"
+    expected = through_the_pins(exported, test_set["inputs"][:2], in_spram, name)
+    shift = exported.network.tensors[exported.network.output.tensor].shift
+    assert np.array_equal(expected.reshape(2, -1) - shift, test_set["codes"][:2])  # the source framework's
+
+
+@pytest.mark.skipif("ice40" not in os.environ.get("INTACT_GATES", "").split(","), reason="minutes: make test-gate")
+def test_keyword_spotting_through_the_pins() -> None:
+    """DS-CNN as published: three memories in SPRAM, all of it over the serial line."""
+    path = reference.models_folder() / "kws_ref_model.tflite"
+    if not path.exists():
+        pytest.skip(f"{path.name} is not in {path.parent}: set INTACT_MODELS to the folder that has it")
+    exported = exported_for_board(path, serial=True)
+    graph = readers.read(path)
+    inputs = reference.stimuli(graph.input.shape, graph.tensors[graph.input.tensor].quant, 2)
+    in_spram = {"activations", "weight_memory", "parameter_parts"}
+    through_the_pins(exported, inputs, in_spram, "board_icebreaker_kws")
