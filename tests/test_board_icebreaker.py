@@ -16,15 +16,13 @@ from constraints import build
 from constraints.boards import BOARDS
 from constraints.flow import Memory
 from constraints.ice40_flow import FAMILY, Ice40, ice40_pll, of_both_clocks
-from pyexport import export, golden, readers
+from pyexport import export, readers
 from pyexport.arith import check, requantise
 from pyexport.devices import is_large
 from pyexport.errors import IntactError
-from pyexport.qlayers import Network
-from pyexport.quantise import input_codes
-from sim.compare import to_words
-from sim.runner import BUILD, ROOT, RTL, SIMULATORS, lint, run_bench
+from sim.runner import ROOT, RTL, SIMULATORS, lint, run_bench
 from tests import tflite_reference as reference
+from tests.board_pins import DIGITS, digits_through_the_pins, through_the_pins
 from tests.requant_stimulus import arbitrary, fitted
 from tests.requant_vectors import run as requantise_rtl
 
@@ -223,75 +221,36 @@ def test_requantise(tmp_path: Path) -> None:
         assert (got == requantise(batch.acc, check(batch.rq))).all()
 
 
-def codes_of(network: Network, inputs: np.ndarray) -> np.ndarray:
-    """Inputs on chip, (N, H, W, C)."""
-    source = network.tensors[network.input.tensor]
-    codes = input_codes(source, inputs, network.float_input)
-    return (network.input.to_hwc(codes) + source.shift).astype(np.int8)
-
-
-def through_the_pins(exported: export.Exported, inputs: np.ndarray, in_spram: set[str], build_name: str) -> np.ndarray:
-    """Runs the board's bench with these inputs; the golden model's output, which it was compared with, as on chip.
-
-    in_spram: the memories that must lie in SPRAM and so are loaded over the link.
-    """
-    folder = BUILD / build_name
-    export.write(exported, folder)
-    network, hardware = exported.network, exported.config
-    source, target = network.tensors[network.input.tensor], network.tensors[network.output.tensor]
-    chip = codes_of(network, inputs)
-    expected = golden.run(network, chip)[target.name]
-    large = {memory.instance for memory in build.memories(hardware) if is_large(memory, FAMILY)}
-    assert large == in_spram
-    placements, rows = exported.lowered.plan.placements, hardware.rows
-    job = {
-        "frames": [words.tobytes().hex() for words in to_words(chip, placements[source.name], rows)],
-        "expected": [words.tobytes().hex() for words in to_words(expected, placements[target.name], rows)],
-        "valid": to_words(np.full_like(expected[:1], -1), placements[target.name], rows).tobytes().hex(),
-        "folder": str(folder),
-        "program_words": len(exported.lowered.program),
-        "wgt_bits": hardware.wgt_bits,
-        "prm_bits": hardware.prm_bits,
-        "cycles": sum(exported.cycles),
-        "pins": PINS,
-        "loads": {
-            target: (file, bits)
-            for memory, target, file, bits in (
-                ("weight_memory", "WEIGHTS", "weights.mem", hardware.wgt_bits),
-                ("parameter_parts", "PARAMS", "params.mem", hardware.prm_bits),
-            )
-            if memory in large
-        },
-    }
-    (folder / "job.json").write_text(json.dumps(job))
-    parameters: dict[str, int | str] = {"CLOCKS_PER_BIT": 4, "TIMER": 14, **hardware.verilog_parameters()}
-    for parameter, file in (("PRG_FILE", "program.mem"), ("WGT_FILE", "weights.mem"), ("PRM_FILE", "params.mem")):
-        parameters[parameter] = f'"{folder / file}"'  # quoted: a Verilog string
-    environment = {"BOARD_JOB": str(folder / "job.json")}
-    run_bench("verilator", "top", "sim.bench_board_ulx3s", SOURCES, parameters, build_name, environment)
-    return expected
-
-
-def exported_for_board(model: Path, serial: bool) -> export.Exported:
+def exported_for_board(model: Path, serial: bool, in_spram: set[str]) -> export.Exported:
+    """in_spram: the memories that must lie there."""
     block = build.FLOWS[BOARD.family].block
-    return export.export(str(model), BOARD.array, serial=serial, block=block, board=BOARD.name)
+    exported = export.export(str(model), BOARD.array, serial=serial, block=block, board=BOARD.name)
+    memories = build.memories(exported.config)
+    assert {memory.instance for memory in memories if is_large(memory, FAMILY)} == in_spram
+    return exported
+
+
+def loads(exported: export.Exported, in_spram: set[str]) -> dict[str, tuple[str, int]]:
+    """Memories in SPRAM hold nothing at power-up: images for the link, and bits of their words."""
+    images = {
+        "weight_memory": ("WEIGHTS", ("weights.mem", exported.config.wgt_bits)),
+        "parameter_parts": ("PARAMS", ("params.mem", exported.config.prm_bits)),
+    }
+    return dict(image for memory, image in images.items() if memory in in_spram)
 
 
 def test_xor_through_the_pins() -> None:
     inputs = np.array([[a, b] for a in (0.0, 1.0) for b in (0.0, 1.0)], np.float32)
-    exported = exported_for_board(ROOT / "models" / "xor.pt", serial=False)
-    through_the_pins(exported, inputs, set(), "board_icebreaker_xor")
+    exported = exported_for_board(ROOT / "models" / "xor.pt", False, set())
+    through_the_pins(exported, inputs, SOURCES, "board_icebreaker_xor", PINS)
 
 
 @pytest.mark.parametrize("serial", [False, True])
 def test_digits_through_the_pins(serial: bool) -> None:
-    test_set = np.load(ROOT / "models" / "digits_test.npz")
-    exported = exported_for_board(ROOT / "models" / "digits.pt", serial)
     in_spram = {"activations", "weight_memory"} | ({"parameter_parts"} if serial else set())
+    exported = exported_for_board(DIGITS, serial, in_spram)
     name = f"board_icebreaker_digits{'_serial' if serial else ''}"
-    expected = through_the_pins(exported, test_set["inputs"][:2], in_spram, name)
-    shift = exported.network.tensors[exported.network.output.tensor].shift
-    assert np.array_equal(expected.reshape(2, -1) - shift, test_set["codes"][:2])  # the source framework's
+    digits_through_the_pins(exported, 2, SOURCES, name, pins=PINS, loads=loads(exported, in_spram))
 
 
 @pytest.mark.skipif("ice40" not in os.environ.get("INTACT_GATES", "").split(","), reason="minutes: make test-gate")
@@ -300,8 +259,8 @@ def test_keyword_spotting_through_the_pins() -> None:
     path = reference.models_folder() / "kws_ref_model.tflite"
     if not path.exists():
         pytest.skip(f"{path.name} is not in {path.parent}: set INTACT_MODELS to the folder that has it")
-    exported = exported_for_board(path, serial=True)
     graph = readers.read(path)
     inputs = reference.stimuli(graph.input.shape, graph.tensors[graph.input.tensor].quant, 2)
     in_spram = {"activations", "weight_memory", "parameter_parts"}
-    through_the_pins(exported, inputs, in_spram, "board_icebreaker_kws")
+    exported = exported_for_board(path, True, in_spram)
+    through_the_pins(exported, inputs, SOURCES, "board_icebreaker_kws", PINS, loads(exported, in_spram))
