@@ -149,7 +149,8 @@ def synthesise(console: Console, board: Board, hardware: HwConfig, folder: Path)
 
 
 def place_and_route(console: Console, board: Board, hardware: HwConfig, effort: Effort, folder: Path) -> dict[str, Any]:
-    """fmax_mhz: one of each seed.  used: of each resource, as the tool names it.  luts: the first of these.
+    """fmax_mhz: one of each seed.  derating, note: as in Timing.  used: of each resource, as the tool names it.
+    luts: the first of these.
 
     Of the board's whole top with empty memories.
     """
@@ -160,7 +161,7 @@ def place_and_route(console: Console, board: Board, hardware: HwConfig, effort: 
     wanted_of = {
         seed: digest(board, f"{board} {parameters} {effort.options} seed {seed}") for seed in range(1, effort.seeds + 1)
     }
-    known = {seed: folder / f"{name}-fmax-{asked}.json" for seed, asked in wanted_of.items()}
+    known = {seed: folder / f"{name}-placed-{asked}.json" for seed, asked in wanted_of.items()}
     missing = [seed for seed, path in known.items() if not path.exists()]
     if missing:
         work = folder / name
@@ -170,16 +171,15 @@ def place_and_route(console: Console, board: Board, hardware: HwConfig, effort: 
         flow.check_netlist(netlist, build.memories(hardware), flow.multipliers(hardware))
         for seed in missing:
             used, timing, _ = flow.place_and_route(stages, board, netlist, seed, effort.options)
-            result = {"fmax_mhz": timing.fmax, "used": {figure.name: figure.used for figure in used}}
+            result = {
+                "fmax_mhz": timing.fmax, "derating": timing.derating, "note": timing.note,
+                "used": {figure.name: figure.used for figure in used},
+            }  # fmt: skip
             export.write_files({known[seed].name: json.dumps(result).encode()}, folder)
     found: list[dict[str, Any]] = [json.loads(path.read_text()) for path in known.values()]
-    used_first: dict[str, int] = found[0]["used"]
     # a flow names its LUTs first
-    return {
-        "fmax_mhz": [each["fmax_mhz"] for each in found],
-        "luts": next(iter(used_first.values())),
-        "used": used_first,
-    }
+    luts = next(iter(found[0]["used"].values()))
+    return found[0] | {"fmax_mhz": [each["fmax_mhz"] for each in found], "luts": luts}
 
 
 def over_budget(family: str, hardware: HwConfig, parts: Mapping[str, tuple[int, Cost]]) -> list[str]:
@@ -205,9 +205,21 @@ def array_table(rows: list[dict[str, Any]]) -> Table:
         table.add_row(
             row["array"], str(row["lanes"]), f"{row['luts']:,}", compared(row["model"], row["luts"]), f"{row['ffs']:,}",
             str(row["multipliers"]), str(row["block_rams"]), f"{placed['luts']:,}" if "luts" in placed else "",
-            compared(row["model_placed"], placed.get("luts")), " ".join(f"{each:.1f}" for each in placed["fmax_mhz"]),
+            compared(row["model_placed"], placed.get("luts")), reached(placed),
         )  # fmt: skip
     return table
+
+
+def reached(placed: Mapping[str, Any]) -> str:
+    """fmax of each seed, and how much of it is trusted."""
+    share = placed.get("derating", 1)
+    return " ".join(f"{each:.1f}" for each in placed["fmax_mhz"]) + ("" if share == 1 else f", {share:.0%} trusted")
+
+
+def notes_of(rows: list[dict[str, Any]]) -> list[str]:
+    """What place and route's timing leaves out, once."""
+    placed = [row["place_and_route"]["note"] for row in rows if "place_and_route" in row]
+    return [note for note in dict.fromkeys(placed) if note]
 
 
 def compared(estimate: int | None, real: int | None) -> str:
@@ -324,6 +336,8 @@ def main(arguments: list[str] | None = None) -> int:
     for board_name in dict.fromkeys(row["board"] for row in rows):
         of_board = [row for row in rows if row["board"] == board_name]
         console.print(array_table(of_board))
+        for note in notes_of(of_board):
+            console.print(f"warning: {note}", style="yellow", highlight=False, soft_wrap=True)
         for row in of_board:
             console.print()
             console.print(part_table(row))

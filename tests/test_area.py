@@ -462,7 +462,7 @@ def test_placements_are_kept_one_by_one(tmp_path: Path, monkeypatch: pytest.Monk
             asked.append((self.wanted, seed, *more))
             return (
                 [Figure("LUT4", 100 + seed, 1000), Figure("FF", 7, 1000)],
-                Timing(self.wanted + seed, 1.0, ""),
+                Timing(self.wanted + seed, 1.0, "", 0.5, "half of it"),
                 netlist,
             )
 
@@ -475,7 +475,20 @@ def test_placements_are_kept_one_by_one(tmp_path: Path, monkeypatch: pytest.Monk
         return area.place_and_route(Console(), ulx3s, hardware, area.Effort(*effort), tmp_path)
 
     assert run(1)["fmax_mhz"] == [ulx3s.clock + 1]
-    expected = {"fmax_mhz": [ulx3s.clock + 1, ulx3s.clock + 2], "luts": 101, "used": {"LUT4": 101, "FF": 7}}
+    expected = {
+        "fmax_mhz": [ulx3s.clock + 1, ulx3s.clock + 2], "derating": 0.5, "note": "half of it",
+        "luts": 101, "used": {"LUT4": 101, "FF": 7},
+    }  # fmt: skip
     assert run(2) == run(2) == expected
     assert run(1, 100.0)["fmax_mhz"] == run(1, 100.0, ("-q",))["fmax_mhz"] == [101.0]
     assert asked == [(ulx3s.clock, 1), (ulx3s.clock, 2), (100.0, 1), (100.0, 1, "-q")]
+
+
+def test_fmax_is_derated_and_says_why() -> None:
+    half = {"fmax_mhz": [140.6, 90.0], "derating": 0.5, "note": "no timing of block RAM"}
+    assert area.reached(half) == "140.6 90.0, 50% trusted"
+    assert area.reached({"fmax_mhz": [125.0], "derating": 1.0, "note": ""}) == "125.0"
+    assert area.reached({"fmax_mhz": []}) == ""
+    rows: list[dict[str, Any]] = [{}, {"place_and_route": half}, {"place_and_route": half}]
+    assert area.notes_of(rows) == ["no timing of block RAM"]
+    assert area.notes_of([{"place_and_route": {"note": ""}}]) == []
