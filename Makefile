@@ -4,7 +4,7 @@
 ##! SIM=NAME            sim: verilator (default) or icarus
 ##! INPUT=FILE          sim: .npy or .npz with inputs [N, ...]: integers are codes, floats are real values
 ##! ARRAY=RxC           sim, bitstream, latency: rows x columns of the MAC array, input lanes x output lanes (default: 8x8, the board's);
-##!                     auto: bitstream: the fastest that the board holds
+##!                     auto: bitstream: the fastest of those tried that the board holds
 ##! MATCH=RUNTIME       sim, bitstream, weights: whose arithmetic to follow bit for bit (default: the model's own framework's)
 ##! EXPORT_ARGS=ARGS    sim, bitstream, weights: more arguments for pyexport/export.py, as one string (--overlap: input overlapped)
 ##! CHECK=WHAT          sim: layers: compare every layer's memory; output: the last one only (default: by the model's size)
@@ -17,7 +17,8 @@
 ##! BAUD=NUMBER         bitstream: speed of the serial port (default: the board's)
 ##! CLOCK=MHZ           bench, latency: for times in seconds (default: 100; the last bitstream's); bitstream, area: the clock
 ##!                     to build for (default: the board's)
-##! BOARD=NAME          bitstream, weights, program: the board, a folder of constraints/ (default: ulx3s)
+##! BOARD=NAME          bitstream, weights, program: ulx3s (default), icebreaker, tangnano9k, tangnano20k, arty_a7_35t,
+##!                     arty_a7_100t, pynq_z2
 ##! REUSE=DIR           weights: the finished build to put MODEL into (default: the board's newest in build/bitstream/)
 ##! FLASH=1             program: into the board's flash, where it stays when power goes
 ##! BOARDS=NAMES        area: devices of which boards (default: all but Xilinx)

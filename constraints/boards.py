@@ -164,7 +164,7 @@ def find_board(name: str) -> Board:
 
 def clocks_per_bit(clock: float, baud: int) -> int:
     """Clocks of one bit on the serial line. Raises IntactError where the speed would be off by more than 1.5 %."""
-    count = round(clock * 1e6 / baud)
+    count = round(clock * 1e6 / baud) if baud > 0 else 0
     if count < 4 or abs(clock * 1e6 / count / baud - 1) > 0.015:
         raise IntactError(f"baud: {baud} cannot be made from {clock:g} MHz to 1.5 %; take a lower --baud")
     return count

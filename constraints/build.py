@@ -37,6 +37,7 @@ from constraints.gowin_flow import Gowin
 from constraints.ice40_flow import Ice40
 from constraints.xilinx_flow import Xilinx
 from pyexport import choice, report
+from pyexport.devices import left_empty
 from pyexport.devices import memories as memories
 from pyexport.errors import IntactError
 from pyexport.export import REFUSALS, Parser, add_arguments, refused, write_files
@@ -45,6 +46,7 @@ from pyexport.hwconfig import HwConfig, parse_array
 FLOWS: dict[str, Flow] = {"ecp5": Ecp5(), "gowin": Gowin(), "ice40": Ice40(), "xilinx": Xilinx()}
 IMAGES = {"PRG_FILE": "program.mem", "WGT_FILE": "weights.mem", "PRM_FILE": "params.mem", "TAB_FILE": "tables.mem"}
 RESULT = "result.json"
+PRODUCTS = ("intact.config", "intact.bit", "intact.asc", "intact.bin", "intact.fs")  # of all families
 PAIR = "mul8_pair.v"  # of the families whose blocks compute two products
 BLOCK_WORDS = 512  # words of 32 bits in one block RAM
 PAYLOAD = "payload"  # the serial link's memory
@@ -55,12 +57,7 @@ def export_options(options: argparse.Namespace, board: Board) -> list[str]:
 
     The exporter is told the board, so that it refuses what does not fit, or finds what does.
     """
-    given = ["--array", options.array] if options.array else []
-    given += ["--match", options.match] if options.match else []
-    given += split("--export-args", options.export_args)
-    parser = Parser(prog="build.py", usage="")
-    add_arguments(parser)  # no others: where and what the exporter writes is decided here
-    found = parser.parse_args(given)
+    given, found = exporter_options(["--array", options.array] if options.array else [], options)
     if found.board not in (None, board.name):
         raise IntactError(f"--export-args: --board {found.board}, but the bitstream is for {board.name}")
     if found.array and found.array != choice.AUTO:
@@ -69,6 +66,15 @@ def export_options(options: argparse.Namespace, board: Board) -> list[str]:
         given += [] if found.array else ["--array", board.array]
         given += [] if found.lanes is not None or board.lanes is None else ["--lanes", str(board.lanes)]
     return given if found.board else [*given, "--board", board.name]
+
+
+def exporter_options(given: list[str], options: argparse.Namespace) -> tuple[list[str], argparse.Namespace]:
+    """The exporter's options `given`, --match and --export-args, and what they mean. None say where it writes."""
+    given = [*given, *(["--match", options.match] if options.match else [])]
+    given += split("--export-args", options.export_args)
+    parser = Parser(prog="export.py", usage="")
+    add_arguments(parser)
+    return given, parser.parse_args(given)
 
 
 def split(option: str, text: str) -> list[str]:
@@ -167,8 +173,8 @@ def build(console: Console, options: argparse.Namespace) -> Path:
     stages = Stages(console, folder)
     images = folder / "export"
     hardware = export(stages, model.resolve(), more, images, flow.block)
-    for left in (*folder.glob("intact.*"), folder / RESULT):  # of a build before: nothing may look like this one's
-        left.unlink(missing_ok=True)
+    for left in (*PRODUCTS, RESULT):  # of a build before: nothing may look like this one's
+        (folder / left).unlink(missing_ok=True)
     check_fit(board, hardware)
 
     settings: dict[str, int | str] = {**line, **pll}
@@ -185,15 +191,16 @@ def build(console: Console, options: argparse.Namespace) -> Path:
             "--seed), a lower clock (CLOCK, --clock), or --allow-timing-fail of constraints/build.py"
         )
     bitstream = flow.pack(stages, board, placed)
-    if remark := flow.remark(memories(hardware)):
-        console.print(remark, highlight=False, soft_wrap=True)
+    if empty := left_empty(hardware, flow.family):
+        remark = "lie in memories that a bitstream cannot fill: host/intact_host.py loads them before it runs inputs"
+        console.print(f"{' and '.join(empty)} {remark}", highlight=False, soft_wrap=True)
     (folder / RESULT).write_text(
         json.dumps(
             {
                 "board": board.name, "model": str(options.model), "array": hardware.array,
                 "baud": baud,
                 "clock_mhz": clock_mhz, "fmax_mhz": clock.fmax, "derating": clock.derating,
-                "path": clock.path, "seed": options.seed,
+                "met": clock.usable >= clock.target, "path": clock.path, "seed": options.seed,
                 "hardware": hardware.verilog_parameters(), "settings": settings, "sources": built_from,
                 "used": {figure.name: figure.used for figure in used},
             },

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 import shutil
 import subprocess
@@ -78,6 +77,8 @@ def relative(path: Path) -> str:
         inside = str(path.resolve().relative_to(ROOT))
     except ValueError:
         raise IntactError(f"{path}: the tools only reach files inside {ROOT}; choose a folder there") from None
+    if inside == ".":
+        raise IntactError(f"{path}: is the checkout itself; choose a folder in it, build/ for instance")
     if re.search(ODD, inside):
         raise IntactError(f"{path}: the tools take letters, digits and any of _.,+=@- in a path; choose another folder")
     return inside
@@ -89,9 +90,9 @@ def build_folder(board: Board, model: Path) -> Path:
 
 
 def positive(text: str) -> float:
-    """An option's number, finite and above 0."""
+    """An option's number, of MHz or baud: above 0, and of a size that means something."""
     value = float(text)
-    if not 0 < value < math.inf:
+    if not 1e-3 <= value <= 1e9:
         raise ValueError
     return value
 
@@ -197,10 +198,6 @@ class Flow(ABC):
         if type(self).refill is Flow.refill:
             raise IntactError(f"weights: not for {board.name}: make bitstream builds it with other weights")
 
-    def remark(self, memories: Sequence[Memory]) -> str:
-        """What who uses the bitstream has to know, or nothing."""
-        return ""
-
     @abstractmethod
     def pack(self, stages: Stages, board: Board, placed: Path) -> Path:
         """Configuration to a bitstream, whose path it returns."""
@@ -224,8 +221,8 @@ def synthesis_script(sources: Sequence[Path], parameters: Mapping[str, int | str
 
 
 def first_error(log: Path) -> str:
-    """The first line of a tool's output that speaks of an error, else its last."""
+    """The first line of a tool's output that is an error, else its last: signals may be called error, too."""
     lines = [line.strip() for line in log.read_text(errors="replace").splitlines()[1:] if line.strip()]
-    errors = [line for line in lines if "error" in line.lower()]
+    errors = [line for line in lines if re.match(r"(\S+: )?error: ", line, re.IGNORECASE)]
     line = (errors or lines[-1:] or ["no output"])[0]
     return line.removeprefix("error: ").removeprefix("ERROR: ")

@@ -24,7 +24,7 @@ BLOCK_RAMS = ("SDPX9B", "SDPB", "DPX9B", "DPB", "SPX9", "SP")
 MULTIPLIERS = {"MULT9X9": 1, "MULT18X18": 2}  # in 9 x 9 multipliers
 LUT_RAM = "RAM16SDP"
 DERATING = 0.5
-NOTE = "nextpnr has no timing of the multipliers here: the clock asked for must stay below this share of its fmax"
+NOTE = f"nextpnr has no timing of the multipliers here, nor of some wires: {DERATING:.0%} of its fmax is trusted"
 
 
 @dataclass(frozen=True)

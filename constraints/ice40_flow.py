@@ -11,13 +11,12 @@ from typing import Any
 from constraints.boards import Board
 from constraints.ecp5_flow import slowest_path, timing
 from constraints.flow import ROOT, Figure, Flow, Memory, Stages, Timing, relative, synthesis_script, tool
-from pyexport.devices import FAMILIES, SERIAL_MEMORY, is_large, large_blocks
+from pyexport.devices import FAMILIES, is_large, large_blocks
 from pyexport.errors import IntactError
 
 BLOCK_RAM = "SB_RAM40_4K"
 FAMILY = FAMILIES["ice40"]
 LARGE_RAM = "SB_SPRAM256KA"
-LOADED = {"weight_memory": "weights", SERIAL_MEMORY: "params"}  # as host/intact_host.py calls what lies there
 MULTIPLIER = "SB_MAC16"
 RESOURCES = (
     ("logic cells", "ICESTORM_LC"),
@@ -95,18 +94,6 @@ class Ice40(Flow):
         use = result["utilization"]
         figures = [Figure(name, use[key]["used"], use[key]["available"]) for name, key in RESOURCES]
         return figures, of_both_clocks(result), placed
-
-    def remark(self, memories: Sequence[Memory]) -> str:
-        """What lies in SPRAM is not part of the bitstream."""
-        loads = [
-            LOADED[memory.instance] for memory in memories if memory.instance in LOADED and is_large(memory, FAMILY)
-        ]
-        if not loads:
-            return ""
-        return (
-            f"{' and '.join(loads)} lie in SPRAM, which a bitstream cannot fill: host/intact_host.py --load "
-            f"{','.join(loads)} after each power-up"
-        )
 
     def pack(self, stages: Stages, board: Board, placed: Path) -> Path:
         bitstream = stages.folder / "intact.bin"

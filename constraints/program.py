@@ -20,14 +20,16 @@ bootstrap.ready(("numpy", "flatbuffers", "rich"))
 
 import argparse
 import importlib.util
+import json
 import shutil
 import subprocess
 from pathlib import Path
+from typing import Any
 
 from constraints.boards import BOARDS, find_board
 from constraints.flow import build_folder
 from pyexport.errors import IntactError
-from pyexport.export import REFUSALS, Parser, refused
+from pyexport.export import REFUSALS, Parser, digest_of, refused
 
 BITSTREAMS = ("intact.bit", "intact.bin", "intact.fs")  # of ECP5 and Xilinx, iCE40, Gowin
 LOADER = "openFPGALoader"
@@ -79,6 +81,25 @@ def bitstream_in(folder: Path, board: str) -> Path:
     )
 
 
+def noted(path: Path) -> dict[str, Any]:
+    """The object in a JSON file that a build left; empty where there is none, Vivado leaves no such files."""
+    try:
+        found = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        found = None
+    return found if isinstance(found, dict) else {}
+
+
+def check_model(folder: Path, model: Path, board: str) -> None:
+    """Raises IntactError where the bitstream in `folder` is of another file, an older version or a namesake."""
+    built_from = noted(folder / "export" / "manifest.json").get("source")
+    if built_from and model.exists() and built_from["sha256"] != digest_of(model):
+        raise IntactError(
+            f"{folder}: holds another model than {model}, or another version of it: make bitstream BOARD={board} "
+            f"MODEL={model} builds it"
+        )
+
+
 def explained(output: str) -> str:
     """One line for a person from what a failed openFPGALoader printed."""
     for texts, meaning in MEANINGS:
@@ -96,6 +117,10 @@ def program(options: argparse.Namespace) -> Path:
         raise IntactError(f"{board.name}: its block is part of a design of yours, which Vivado loads")
     folder = Path(options.out) if options.out else build_folder(board, Path(options.model))
     bitstream = bitstream_in(folder, board.name)
+    if not options.out:
+        check_model(folder, Path(options.model), board.name)
+    if not noted(folder / "result.json").get("met", True):
+        print("warning: this build missed its clock: what it computes may be wrong", file=sys.stderr)
     command = [
         str(loader()),
         "--board",

@@ -29,14 +29,14 @@ from typing import Any
 from rich.console import Console
 
 from constraints.boards import BOARDS, Board, find_board
-from constraints.build import FLOWS, RESULT, digest, images_of, sources, split
+from constraints.build import FLOWS, RESULT, digest, exporter_options, images_of, sources
 from constraints.flow import BUILDS, ROOT, Stages, build_folder, relative
 from pyexport.errors import IntactError
 from pyexport.export import REFUSALS, Parser, refused, write_files
 from pyexport.hwconfig import HwConfig
 
 HARDWARE = "hardware.json"
-NEEDED = {"board": str, "hardware": dict, "settings": dict, "sources": str}
+NEEDED = {"board": str, "hardware": dict, "settings": dict, "sources": str, "met": bool}
 
 
 def result_of(folder: Path) -> dict[str, Any]:
@@ -51,16 +51,19 @@ def result_of(folder: Path) -> dict[str, Any]:
 
 
 def newest(board: Board) -> Path:
-    """The folder of the board's build that was finished last. Raises IntactError where there is none."""
+    """The folder of the board's newest finished build that met its clock. Raises IntactError where there is none."""
     found = []
     for path in BUILDS.glob(f"*/{RESULT}"):
         try:
-            if result_of(path.parent)["board"] == board.name:
+            result = result_of(path.parent)
+            if result["board"] == board.name and result["met"]:
                 found.append((path.stat().st_mtime, path.parent))
         except IntactError:  # of an older checkout
             continue
     if not found:
-        raise IntactError(f"no finished build for {board.name}: make bitstream BOARD={board.name} makes one")
+        raise IntactError(
+            f"no finished build for {board.name} that met its clock: make bitstream BOARD={board.name} makes one"
+        )
     return max(found)[1]
 
 
@@ -69,8 +72,7 @@ def export(stages: Stages, model: Path, options: argparse.Namespace, hardware: H
     config = stages.folder / HARDWARE
     values = {name.lower(): value for name, value in hardware.verilog_parameters().items()}
     write_files({HARDWARE: json.dumps(values).encode()}, stages.folder)
-    more = split("--export-args", options.export_args)
-    more += ["--match", options.match] if options.match else []
+    more = exporter_options([], options)[0]
     command = [sys.executable, "pyexport/export.py", str(model), "-o", str(folder), "--config", str(config), *more]
     stages.run("export", "export.log", command)
     exported = json.loads((folder / "manifest.json").read_text())["hardware"]
@@ -91,6 +93,8 @@ def weights(console: Console, options: argparse.Namespace) -> Path:
     if before["sources"] != digest(board):
         raise IntactError(f"{relative(finished)} was built from other Verilog or pins: make bitstream builds it again")
     console.print(f"finished build     {relative(finished)}", highlight=False)
+    if not before["met"]:
+        console.print("warning: it missed its clock, and so does what comes of it", style="yellow", highlight=False)
     folder = (Path(options.out) if options.out else build_folder(board, model)).resolve()
     relative(folder)
     hardware = HwConfig(**{name.lower(): value for name, value in before["hardware"].items()})

@@ -94,7 +94,8 @@ class Layer:
 class Deployed:
     """The network of a manifest.
 
-    used: words in use of each memory, by the names of client.LOAD_TARGETS; files: their images.
+    used: words in use of each memory, by the names of client.LOAD_TARGETS; files: their images.  empty: those that its
+    board's bitstream cannot fill.
     real_values: the rule by which real inputs become codes.  cycles: of one inference.
     """
 
@@ -108,6 +109,7 @@ class Deployed:
     layers: tuple[Layer, ...]
     used: dict[str, int]
     files: dict[str, str]
+    empty: tuple[str, ...]
     act_words: int
     jobs: int
 
@@ -225,6 +227,7 @@ def _deployed(path: Path, data: dict[str, Any]) -> Deployed:
         layers=tuple(Layer(str(layer["name"]), int(layer["predicted_cycles"])) for layer in data["layers"]),
         used=used,
         files=files,
+        empty=tuple(name for name in used if name.lower() in data.get("fit", {}).get("load", ())),
         act_words=int(memory["activation_words"]),
         jobs=len(data["program"]),
     )

@@ -70,7 +70,7 @@ def positive(text: str) -> float:
         value = float(text)
     except ValueError:
         value = 0.0
-    if not 0 < value < 1e9:
+    if not 1e-3 <= value < 1e9:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number above zero")
     return value
 
@@ -241,6 +241,8 @@ def run(args: argparse.Namespace) -> int:
         frames = network.encode(given, args.input)[: args.limit]
         if args.labels:
             network.labels(np.zeros((1, *network.target.port.shape), np.int8))
+    if network is not None and frames and args.port != SIM:  # the simulated board holds every image from its start
+        args.load = [name for name in network.used if name in {*(args.load or ()), *network.empty}]
     if args.out and (args.out.is_dir() or not os.access(args.out if args.out.exists() else args.out.parent, os.W_OK)):
         raise IntactError(f"{args.out}: cannot be written")  # not after the last inference
     if args.load and network is not None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from pyexport import devices, hwconfig
-from pyexport.devices import FAMILIES, SERIAL_MEMORY, Device, Family, Memory
+from pyexport.devices import FAMILIES, SERIAL_MEMORY, Device, Family, Memory, left_empty
 from pyexport.errors import IntactError
 from pyexport.hwconfig import HwConfig
 
@@ -241,6 +241,7 @@ def described(choice: Choice) -> dict[str, Any]:
             {"name": memory.instance, "words": memory.depth, "bits": memory.width, "block_rams": blocks}
             for memory, blocks in choice.chosen.need.memories
         ],
+        "load": left_empty(choice.chosen.hardware, FAMILIES[device.family]),
         "trials": [
             {
                 "array": one.name,

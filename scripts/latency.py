@@ -24,7 +24,7 @@ from pathlib import Path
 
 from rich.table import Table
 
-from constraints.flow import BUILDS, ROOT
+from constraints.flow import BUILDS, ROOT, positive
 from pyexport import export, golden, hwconfig, quantise, report
 from pyexport.errors import IntactError
 from pyexport.hwconfig import HwConfig
@@ -132,11 +132,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--array", default="8x8", metavar="RxC", help="default 8x8")
     parser.add_argument("--lanes", type=int, metavar="N", help="requantise lanes at most")
     parser.add_argument("--packed", action="store_true", help="two products a multiplier block")
-    parser.add_argument("--clock", type=float, metavar="MHZ", help="default: what the newest bitstream reached")
+    parser.add_argument("--clock", type=positive, metavar="MHZ", help="default: what the newest bitstream reached")
     parser.add_argument("--bench", type=Path, default=BENCH, metavar="FILE", help="of `make bench`: measured cycles")
     options = parser.parse_args(arguments)
-    if options.clock is not None and not options.clock > 0:
-        parser.error(f"--clock {options.clock:g} is not above 0")
     out = report.console()
     try:
         most = 64 if options.lanes is None else options.lanes

@@ -103,10 +103,13 @@ def test_what_the_exporter_is_told() -> None:
         (["--pnr-args='"], "--pnr-args"),
         (["--out", "Makefile"], "is no folder"),
         (["--out", "/"], "inside"),
+        (["--out", "."], "is the checkout itself"),
         (["--out", "build/my net"], "in a path; choose another folder"),
         (["--clock", "0"], "invalid positive value"),
         (["--clock", "nan"], "invalid positive value"),
         (["--baud", "-1"], "invalid positive value"),
+        (["--baud", "0.4"], "baud: 0 cannot be made"),
+        (["--clock", "1e-310"], "invalid positive value"),
         (["icebreaker", "--clock", "5"], "clock: 5 MHz is half of what the PLL cannot make: 10 MHz"),
     ],
 )
@@ -186,6 +189,11 @@ def test_a_failed_stage_is_one_error() -> None:
     stages.run("fine", "fine.log", ["sh", "-c", "echo no errors here"])
     with pytest.raises(IntactError, match=r"synthesis failed: no such net \(all of it: build/tests/stages/bad.log\)"):
         stages.run("synthesis", "bad.log", ["sh", "-c", "echo hello; echo ERROR: no such net; exit 3"])
+    signals = r"echo; echo '27/29: \$0\\error_code[7:0]'; echo 'ERROR: Found 3 problems.'; echo; exit 1"
+    with pytest.raises(IntactError, match=r"synthesis failed: Found 3 problems\. \("):
+        stages.run("synthesis", "bad.log", ["sh", "-c", signals])
+    with pytest.raises(IntactError, match=r"failed: rtl/x\.v:7: ERROR: syntax error"):
+        stages.run("synthesis", "bad.log", ["sh", "-c", "echo; echo 'rtl/x.v:7: ERROR: syntax error'; exit 1"])
     with pytest.raises(IntactError, match=r"bad failed: last"):
         stages.run("bad", "bad.log", ["sh", "-c", "echo first; echo last; exit 1"])
 

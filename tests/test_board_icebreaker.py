@@ -18,8 +18,9 @@ from constraints.flow import Memory
 from constraints.ice40_flow import FAMILY, Ice40, ice40_pll, of_both_clocks
 from pyexport import export, readers
 from pyexport.arith import check, requantise
-from pyexport.devices import is_large
+from pyexport.devices import FAMILIES, is_large, left_empty
 from pyexport.errors import IntactError
+from pyexport.hwconfig import HwConfig
 from sim.runner import ROOT, RTL, SIMULATORS, lint, run_bench
 from tests import tflite_reference as reference
 from tests.board_pins import DIGITS, digits_through_the_pins, through_the_pins
@@ -115,16 +116,17 @@ def test_memories_are_whole_blocks() -> None:
 
 
 @pytest.mark.parametrize(
-    ("memories", "loads"),
+    ("depths", "empty"),
     [
-        (["activations", "program_memory"], ""),
-        (["weight_memory"], "weights"),
-        (["weight_memory", "parameter_parts"], "weights,params"),
+        ({"wgt_depth": 512}, []),
+        ({"wgt_depth": 4096}, ["weights"]),
+        ({"wgt_depth": 4096, "prm_depth": 1024, "prm_serial": 1}, ["weights", "params"]),
     ],
 )
-def test_what_to_load_is_said(memories: list[str], loads: str) -> None:
-    said = Ice40().remark([Memory(name, 4096, 32, 32) for name in memories])
-    assert said.endswith(f"--load {loads} after each power-up") if loads else not said
+def test_what_a_bitstream_cannot_fill(depths: dict[str, int], empty: list[str]) -> None:
+    hardware = HwConfig(rows=4, cols=1, lanes=1, **depths)
+    assert left_empty(hardware, FAMILY) == empty
+    assert left_empty(hardware, FAMILIES["ecp5"]) == []
 
 
 def test_pll() -> None:

@@ -274,6 +274,23 @@ def test_parts_of_a_network(digits: Net, capfd: pytest.CaptureFixture[str]) -> N
     assert board.holds(digits.known)
 
 
+def test_what_the_bitstream_cannot_fill_is_loaded_unasked(
+    copy: Path, digits: Net, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """As on a board whose weights lie in memories that hold nothing at power-up."""
+    board = board_with(digits)
+    board.memories["WEIGHTS"].clear()
+    manifest = json.loads((copy / "manifest.json").read_text())
+    (copy / "manifest.json").write_text(json.dumps(manifest | {"fit": {"load": ["weights"]}}))
+    arguments = ("--manifest", copy / "manifest.json", "--input", copy / "inputs.npz")
+    with on_a_terminal(board.feed) as port:
+        status, _, err = run(capfd, "--port", port, *arguments)
+        assert status == 0 and "loaded weights in" in err and board.holds(digits.known)
+        board.memories["PARAMS"][1] ^= 1
+        status, _, err = run(capfd, "--port", port, *arguments, "--load", "params")
+        assert status == 0 and "loaded weights, params in" in err and board.holds(digits.known)
+
+
 def test_a_load_that_stops_leaves_nothing_that_runs(digits: Net, capfd: pytest.CaptureFixture[str]) -> None:
     board = board_with(digits)
 

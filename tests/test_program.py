@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from pathlib import Path
 
 import pytest
@@ -68,6 +70,27 @@ def test_a_bitstream_that_is_not_there(tmp_path: Path, capsys: pytest.CaptureFix
     assert "holds no bitstream; make bitstream BOARD=ulx3s builds it" in capsys.readouterr().err
     assert program.main(["nosuch", "--out", str(tmp_path)]) == 1
     assert "unknown" in capsys.readouterr().err
+
+
+def test_a_build_of_another_file_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(program, "build_folder", lambda board, model: tmp_path)
+    notes = loader(tmp_path, monkeypatch, "", 0)
+    (tmp_path / "intact.bit").write_bytes(b"bits")
+    (tmp_path / "export").mkdir()
+    model, manifest = tmp_path / "net.pt", tmp_path / "export" / "manifest.json"
+    model.write_bytes(b"this one")
+    manifest.write_text(json.dumps({"source": {"sha256": hashlib.sha256(b"that one").hexdigest()}}))
+    assert program.main(["ulx3s", str(model)]) == 1 and not notes.exists()
+    error = capsys.readouterr().err
+    assert "holds another model than" in error and error.count("\n") == 1
+    model.write_bytes(b"that one")
+    assert program.main(["ulx3s", str(model)]) == 0 and notes.exists()
+    assert capsys.readouterr().err == ""
+    (tmp_path / "result.json").write_text('{"met": false}')
+    assert program.main(["ulx3s", str(model)]) == 0
+    assert "missed its clock" in capsys.readouterr().err
 
 
 def test_a_loader_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -153,7 +153,7 @@ def finished() -> Iterator[Path]:
     hardware = HwConfig(rows=4, cols=4, lanes=4, act_depth=512, wgt_depth=512, prm_depth=512, prg_depth=512)
     result = {
         "board": board.name, "model": "old.pt", "hardware": hardware.verilog_parameters(),
-        "settings": {"CLOCKS_PER_BIT": 62}, "sources": build.digest(board),
+        "settings": {"CLOCKS_PER_BIT": 62}, "sources": build.digest(board), "met": True,
     }  # fmt: skip
     (folder / build.RESULT).write_text(json.dumps(result))
     yield folder
@@ -191,17 +191,20 @@ def test_a_model_for_other_hardware_is_refused(finished: Path, capsys: pytest.Ca
     message = refusal(capsys, str(ROOT / "models" / "digits.pt"), *reuse)
     assert "the model needs" in message and "the hardware 4x4 has 512" in message
     assert "--config says the array" in refusal(capsys, str(XOR), *reuse, "--export-args=--array 8x8")
+    with pytest.raises(SystemExit):
+        weights.main(["ulx3s", str(XOR), *reuse, "--export-args=-o /nowhere"])
+    assert "unrecognized arguments: -o /nowhere" in capsys.readouterr().err
     assert {path: path.read_bytes() for path in finished.iterdir() if path.is_file()} == before
 
 
 def test_the_newest_build_is_taken(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(weights, "BUILDS", tmp_path)
     board = find_board("ulx3s")
-    with pytest.raises(IntactError, match="no finished build for ulx3s: make bitstream BOARD=ulx3s"):
+    with pytest.raises(IntactError, match="no finished build for ulx3s that met its clock: make bitstream BOARD=ulx3s"):
         weights.newest(board)
-    for age, name in ((300, "newer"), (400, "older"), (100, "other-board"), (50, "unfinished")):
+    for age, name in ((300, "newer"), (400, "older"), (100, "other-board"), (50, "unfinished"), (20, "too-slow")):
         (tmp_path / name).mkdir()
-        result = {"board": "ulx3s", "hardware": {}, "settings": {}, "sources": ""}
+        result = {"board": "ulx3s", "hardware": {}, "settings": {}, "sources": "", "met": name != "too-slow"}
         if name == "other-board":
             result["board"] = "tangnano9k"
         if name == "unfinished":
