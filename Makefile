@@ -6,7 +6,8 @@
 ##! ARRAY=RxC           sim, bitstream, latency: rows x columns of the MAC array, input lanes x output lanes (default: 8x8, the board's);
 ##!                     auto: bitstream: the fastest of those tried that the board holds
 ##! MATCH=RUNTIME       sim, bitstream, weights: whose arithmetic to follow bit for bit (default: the model's own framework's)
-##! EXPORT_ARGS=ARGS    sim, bitstream, weights: more arguments for pyexport/export.py, as one string (--overlap: input overlapped)
+##! EXPORT_ARGS=ARGS    sim, bitstream, weights: more options of pyexport/export.py, those that say what is built, as one string
+##!                     (--overlap: input overlapped)
 ##! CHECK=WHAT          sim: layers: compare every layer's memory; output: the last one only (default: by the model's size)
 ##! WAVES=1             sim: write a waveform of the run
 ##! OUT=DIR             sim, bench, bitstream, weights, area, fuzz: where the results go (default: a folder in build/; bitstreams: inside the

@@ -44,7 +44,8 @@ class Published:
     source: str
 
 
-# The closed division: the reference networks, int8. Folders of github.com/mlcommons, */performance/results.txt in each.
+# But for the last the closed division: the reference networks, int8. Folders of github.com/mlcommons, in each
+# */performance/results.txt.
 PUBLISHED = (
     Published(
         "STM32L4R5, Cortex-M4 120 MHz, TFLite Micro (the reference)",
