@@ -93,7 +93,7 @@ def noted(path: Path) -> dict[str, Any]:
 def check_model(folder: Path, model: Path, board: str) -> None:
     """Raises IntactError where the bitstream in `folder` is of another file, an older version or a namesake."""
     built_from = noted(folder / "export" / "manifest.json").get("source")
-    if built_from and model.exists() and built_from["sha256"] != digest_of(model):
+    if isinstance(built_from, dict) and model.exists() and built_from.get("sha256") != digest_of(model):
         raise IntactError(
             f"{folder}: holds another model than {model}, or another version of it: make bitstream BOARD={board} "
             f"MODEL={model} builds it"
