@@ -19,6 +19,7 @@ MULTIPLIER = "MULT18X18D"
 LUT_RAM = "TRELLIS_DPR16X4"
 BLOCKS = "blocks.json"  # of a finished build: its block RAMs
 AGAIN = "make bitstream builds it again"
+CROWDED = 0.9  # of the block RAMs: what nextpnr's usual placer makes of more is not routed in half an hour
 RESOURCES = (("LUT4", "TRELLIS_COMB"), ("FF", "TRELLIS_FF"), (MULTIPLIER, MULTIPLIER), (BLOCK_RAM, BLOCK_RAM))
 
 
@@ -83,6 +84,7 @@ class Ecp5(Flow):
             "--timing-allow-fail",
             "--write",
             relative(placed),
+            *placer(netlist, board, more),
             *more,
         ]
         stages.run("place and route", "nextpnr.log", command)
@@ -125,6 +127,14 @@ class Ecp5(Flow):
         if not bitstream.is_file():
             raise IntactError(f"bitstream: ecppack wrote no {bitstream.relative_to(ROOT)}")
         return bitstream
+
+
+def placer(netlist: Path, board: Board, more: Sequence[str]) -> list[str]:
+    """nextpnr's options for the placer: none, its usual one, where block RAMs leave room or `more` names one."""
+    cells = json.loads(netlist.read_text())["modules"]["top"]["cells"]
+    crowded = len(block_rams(cells)) > CROWDED * board.block_rams
+    named = any(option.split("=")[0] == "--placer" for option in more)
+    return ["--placer", "static"] if crowded and not named else []
 
 
 def version(log: Path) -> str:

@@ -15,7 +15,7 @@ from rich.console import Console
 
 from constraints import build
 from constraints.boards import BOARDS, Board, clocks_per_bit, find_board
-from constraints.ecp5_flow import Ecp5, ecp5_pll, timing
+from constraints.ecp5_flow import Ecp5, ecp5_pll, placer, timing
 from constraints.ecp5_registers import absorb
 from constraints.flow import ROOT, Memory, Stages, build_folder, relative
 from pyexport.errors import IntactError
@@ -45,6 +45,21 @@ def good() -> dict[str, str]:
 
 def test_a_good_netlist_passes(tmp_path: Path) -> None:
     Ecp5().check_netlist(netlist(tmp_path, **good()), [MEMORY], 1)
+
+
+@pytest.mark.parametrize(
+    ("blocks", "more", "chosen"),
+    [
+        (187, [], []),
+        (188, [], ["--placer", "static"]),
+        (188, ["--router", "router2"], ["--placer", "static"]),
+        (188, ["--placer", "heap"], []),
+        (188, ["--placer=heap"], []),
+    ],
+)
+def test_full_block_rams_take_the_other_placer(tmp_path: Path, blocks: int, more: list[str], chosen: list[str]) -> None:
+    cells = {f"core__mem__{i}": "DP16KD" for i in range(blocks)}
+    assert placer(netlist(tmp_path, **cells), find_board("ulx3s"), more) == chosen
 
 
 @pytest.mark.parametrize(
