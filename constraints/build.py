@@ -32,7 +32,7 @@ from rich.table import Table
 
 from constraints.boards import BOARDS, Board, clocks_per_bit, find_board
 from constraints.ecp5_flow import Ecp5
-from constraints.flow import ROOT, Figure, Flow, Stages, Timing, build_folder, positive, relative
+from constraints.flow import BITSTREAMS, RESULT, ROOT, Figure, Flow, Stages, Timing, build_folder, positive, relative
 from constraints.gowin_flow import Gowin
 from constraints.ice40_flow import Ice40
 from constraints.xilinx_flow import Xilinx
@@ -45,8 +45,7 @@ from pyexport.hwconfig import HwConfig, parse_array
 
 FLOWS: dict[str, Flow] = {"ecp5": Ecp5(), "gowin": Gowin(), "ice40": Ice40(), "xilinx": Xilinx()}
 IMAGES = {"PRG_FILE": "program.mem", "WGT_FILE": "weights.mem", "PRM_FILE": "params.mem", "TAB_FILE": "tables.mem"}
-RESULT = "result.json"
-PRODUCTS = ("intact.config", "intact.bit", "intact.asc", "intact.bin", "intact.fs")  # of all families
+PLACED = ("intact.config", "intact.asc")  # of ECP5, iCE40
 PAIR = "mul8_pair.v"  # of the families whose blocks compute two products
 BLOCK_WORDS = 512  # words of 32 bits in one block RAM
 PAYLOAD = "payload"  # the serial link's memory
@@ -173,7 +172,7 @@ def build(console: Console, options: argparse.Namespace) -> Path:
     stages = Stages(console, folder)
     images = folder / "export"
     hardware = export(stages, model.resolve(), more, images, flow.block)
-    for left in (*PRODUCTS, RESULT):  # of a build before: nothing may look like this one's
+    for left in (*PLACED, *BITSTREAMS, RESULT):  # of a build before: nothing may look like this one's
         (folder / left).unlink(missing_ok=True)
     check_fit(board, hardware)
 

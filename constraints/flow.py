@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import subprocess
@@ -11,6 +12,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
@@ -22,6 +24,8 @@ from pyexport.hwconfig import HwConfig
 
 ROOT = Path(__file__).resolve().parent.parent
 BUILDS = ROOT / "build" / "bitstream"
+RESULT = "result.json"  # what a finished build says of itself
+BITSTREAMS = ("intact.bit", "intact.bin", "intact.fs")  # of ECP5 and Xilinx, iCE40, Gowin
 FIFO = "fifo"  # of rtl/stream_out.v, eight words: the only memory that belongs into LUTs
 ODD = r"[^\w./,+=@-]"  # in a path that yosys' scripts name
 
@@ -87,6 +91,15 @@ def relative(path: Path) -> str:
 def build_folder(board: Board, model: Path) -> Path:
     """Where the bitstream of a model for a board lies unless told otherwise."""
     return BUILDS / f"{board.name}-{re.sub(ODD, '_', model.stem)}"
+
+
+def noted(path: Path) -> dict[str, Any]:
+    """The object in a JSON file that a build left; empty where there is none, or something else."""
+    try:
+        found = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        found = None
+    return found if isinstance(found, dict) else {}
 
 
 def positive(text: str) -> float:

@@ -20,18 +20,15 @@ bootstrap.ready(("numpy", "flatbuffers", "rich"))
 
 import argparse
 import importlib.util
-import json
 import shutil
 import subprocess
 from pathlib import Path
-from typing import Any
 
 from constraints.boards import BOARDS, find_board
-from constraints.flow import build_folder
+from constraints.flow import BITSTREAMS, RESULT, build_folder, noted
 from pyexport.errors import IntactError
 from pyexport.export import REFUSALS, Parser, digest_of, refused
 
-BITSTREAMS = ("intact.bit", "intact.bin", "intact.fs")  # of ECP5 and Xilinx, iCE40, Gowin
 LOADER = "openFPGALoader"
 NAMES = {"icebreaker": "ice40_generic"}  # openFPGALoader's, where they are others than ours
 FLASH_ONLY = ("icebreaker",)  # USB reaches the flash alone, and the FPGA starts from it
@@ -81,15 +78,6 @@ def bitstream_in(folder: Path, board: str) -> Path:
     )
 
 
-def noted(path: Path) -> dict[str, Any]:
-    """The object in a JSON file that a build left; empty where there is none, Vivado leaves no such files."""
-    try:
-        found = json.loads(path.read_bytes())
-    except (OSError, ValueError):
-        found = None
-    return found if isinstance(found, dict) else {}
-
-
 def check_model(folder: Path, model: Path, board: str) -> None:
     """Raises IntactError where the bitstream in `folder` is of another file, an older version or a namesake."""
     built_from = noted(folder / "export" / "manifest.json").get("source")
@@ -119,7 +107,7 @@ def program(options: argparse.Namespace) -> Path:
     bitstream = bitstream_in(folder, board.name)
     if not options.out:
         check_model(folder, Path(options.model), board.name)
-    if not noted(folder / "result.json").get("met", True):
+    if not noted(folder / RESULT).get("met", True):  # Vivado leaves none
         print("warning: this build missed its clock: what it computes may be wrong", file=sys.stderr)
     command = [
         str(loader()),

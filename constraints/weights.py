@@ -29,8 +29,8 @@ from typing import Any
 from rich.console import Console
 
 from constraints.boards import BOARDS, Board, find_board
-from constraints.build import FLOWS, RESULT, digest, exporter_options, images_of, sources
-from constraints.flow import BUILDS, ROOT, Stages, build_folder, relative
+from constraints.build import FLOWS, digest, exporter_options, images_of, sources
+from constraints.flow import BUILDS, RESULT, ROOT, Stages, build_folder, noted, relative
 from pyexport.errors import IntactError
 from pyexport.export import REFUSALS, Parser, refused, write_files
 from pyexport.hwconfig import HwConfig
@@ -41,11 +41,8 @@ NEEDED = {"board": str, "hardware": dict, "settings": dict, "sources": str, "met
 
 def result_of(folder: Path) -> dict[str, Any]:
     """What a finished build in `folder` says of itself. Raises IntactError where there is none."""
-    try:
-        result = json.loads((folder / RESULT).read_text())
-    except (OSError, ValueError):
-        result = None
-    if not isinstance(result, dict) or any(not isinstance(result.get(name), kind) for name, kind in NEEDED.items()):
+    result = noted(folder / RESULT)
+    if any(not isinstance(result.get(name), kind) for name, kind in NEEDED.items()):
         raise IntactError(f"{folder}: holds no finished build; make bitstream makes one")
     return result
 

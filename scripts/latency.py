@@ -24,7 +24,7 @@ from pathlib import Path
 
 from rich.table import Table
 
-from constraints.flow import BUILDS, ROOT, positive
+from constraints.flow import BUILDS, RESULT, ROOT, positive
 from pyexport import export, golden, hwconfig, quantise, report
 from pyexport.errors import IntactError
 from pyexport.hwconfig import HwConfig
@@ -94,7 +94,7 @@ def built_clock(config: HwConfig, folder: Path) -> tuple[float, str]:
     that is trusted on its device counts.
     """
     results: list[tuple[float, float, str]] = []
-    for path in folder.glob("*/result.json"):
+    for path in folder.glob(f"*/{RESULT}"):
         try:
             result = json.loads(path.read_text())
             built = {name: result["hardware"][name] for name in ARRAY}

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from constraints.build import images_of
 from pyexport import export, golden
 from pyexport.qlayers import Network
 from pyexport.quantise import input_codes
@@ -17,7 +18,6 @@ from sim.runner import BUILD, ROOT, run_bench
 
 DIGITS = ROOT / "models" / "digits.pt"
 DIGITS_TEST = ROOT / "models" / "digits_test.npz"
-IMAGES = {"PRG_FILE": "program.mem", "WGT_FILE": "weights.mem", "PRM_FILE": "params.mem"}
 
 
 def codes_of(network: Network, inputs: np.ndarray) -> np.ndarray:
@@ -61,7 +61,8 @@ def through_the_pins(
     }
     (folder / "job.json").write_text(json.dumps(job))
     parameters: dict[str, int | str] = {"CLOCKS_PER_BIT": 4, "TIMER": timer, **hardware.verilog_parameters()}
-    parameters |= {key: f'"{folder / file}"' for key, file in IMAGES.items()}  # quoted: Verilog strings
+    images = images_of(hardware, folder).items()
+    parameters |= {key: f'"{ROOT}/{path}"' for key, path in images}  # quoted: Verilog strings
     environment = {"BOARD_JOB": str(folder / "job.json")}
     run_bench("verilator", "top", "sim.bench_board", sources, parameters, name, environment)
     return expected

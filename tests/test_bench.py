@@ -15,7 +15,7 @@ from sim import bench
 from sim.runner import ROOT, simulator_missing
 from sim.simulate import LayerParts
 from sim.topologies import PUBLISHED, TOPOLOGIES
-from tests import tflite_reference as reference
+from tests.test_tflite import network
 
 MACS = {
     "conv3x3-32": 2_359_296,
@@ -24,13 +24,6 @@ MACS = {
     "MobileNetV1": 7_489_664,
     "autoencoder": 264_192,
 }
-
-
-def published_file(name: str) -> Path:
-    path = reference.models_folder() / f"{name}.tflite"
-    if not path.exists():
-        pytest.skip(f"{path.name} is not in {path.parent}: set INTACT_MODELS to the folder that has it")
-    return path
 
 
 def shapes(graph: ir.Graph) -> list[tuple[object, ...]]:
@@ -62,7 +55,7 @@ def test_topology(name: str) -> None:
 
 @pytest.mark.parametrize("file", PUBLISHED)
 def test_topology_is_the_published_one(file: str) -> None:
-    published, built = readers.read(published_file(file)), TOPOLOGIES[PUBLISHED[file]]()
+    published, built = readers.read(network(f"{file}.tflite")), TOPOLOGIES[PUBLISHED[file]]()
     for theirs, ours in zip(shapes(published), shapes(built), strict=True):
         assert ours == theirs
     networks = [quantise.quantise(graph) for graph in (published, built)]
@@ -83,8 +76,8 @@ def test_layer_parts() -> None:
 
 def test_published_files_take_their_topologies_places(tmp_path: Path) -> None:
     for file in PUBLISHED:
-        (tmp_path / f"{file}.tflite").symlink_to(published_file(file).resolve())
-    (tmp_path / "another.tflite").symlink_to(published_file("ad01_int8").resolve())
+        (tmp_path / f"{file}.tflite").symlink_to(network(f"{file}.tflite").resolve())
+    (tmp_path / "another.tflite").symlink_to(network("ad01_int8.tflite").resolve())
     sources = {name: candidate.source for name, candidate in bench.networks(str(tmp_path)).items()}
     given = {topology: f"{file}.tflite" for file, topology in PUBLISHED.items()}
     assert (
@@ -94,7 +87,7 @@ def test_published_files_take_their_topologies_places(tmp_path: Path) -> None:
 
 
 def test_large_networks_are_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = published_file("ad01_int8")
+    path = network("ad01_int8.tflite")
     (tmp_path / "large.tflite").symlink_to(path.resolve())
     monkeypatch.setattr(bench, "MOST_MACS", MACS["autoencoder"] - 1)
     assert set(bench.networks(str(tmp_path))) == {*TOPOLOGIES, "digits"}

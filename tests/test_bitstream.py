@@ -17,7 +17,7 @@ from constraints import build
 from constraints.boards import BOARDS, Board, clocks_per_bit, find_board
 from constraints.ecp5_flow import Ecp5, ecp5_pll, placer, timing
 from constraints.ecp5_registers import absorb
-from constraints.flow import ROOT, Memory, Stages, build_folder, relative
+from constraints.flow import RESULT, ROOT, Memory, Stages, build_folder, relative
 from pyexport.errors import IntactError
 from pyexport.hwconfig import HwConfig
 from sim.runner import BUILD
@@ -154,7 +154,7 @@ def test_a_refused_build_leaves_the_one_before(
     monkeypatch.chdir(ROOT)
     folder = BUILD / "finished"
     folder.mkdir(parents=True, exist_ok=True)
-    kept = {folder / name: f"of the build before: {name}" for name in ("intact.bit", build.RESULT)}
+    kept = {folder / name: f"of the build before: {name}" for name in ("intact.bit", RESULT)}
     for path, text in kept.items():
         path.write_text(text)
     assert build.main([*arguments, "--out", str(folder)]) == 1

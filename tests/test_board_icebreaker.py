@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -24,8 +23,10 @@ from pyexport.hwconfig import HwConfig
 from sim.runner import ROOT, RTL, SIMULATORS, lint, run_bench
 from tests import tflite_reference as reference
 from tests.board_pins import DIGITS, digits_through_the_pins, through_the_pins
+from tests.gate import in_gate
 from tests.requant_stimulus import arbitrary, fitted
 from tests.requant_vectors import run as requantise_rtl
+from tests.test_tflite import network
 
 BOARD = BOARDS["icebreaker"]
 ICE40 = ROOT / "constraints" / "ice40"
@@ -232,13 +233,10 @@ def exported_for_board(model: Path, serial: bool, in_spram: set[str]) -> export.
     return exported
 
 
-def loads(exported: export.Exported, in_spram: set[str]) -> dict[str, tuple[str, int]]:
-    """Memories in SPRAM hold nothing at power-up: images for the link, and bits of their words."""
-    images = {
-        "weight_memory": ("WEIGHTS", ("weights.mem", exported.config.wgt_bits)),
-        "parameter_parts": ("PARAMS", ("params.mem", exported.config.prm_bits)),
-    }
-    return dict(image for memory, image in images.items() if memory in in_spram)
+def loads(exported: export.Exported) -> dict[str, tuple[str, int]]:
+    """What the manifest says the bitstream cannot fill: images for the link, and bits of their words."""
+    bits = {"weights": exported.config.wgt_bits, "params": exported.config.prm_bits}
+    return {name.upper(): (f"{name}.mem", bits[name]) for name in exported.manifest["fit"]["load"]}
 
 
 def test_xor_through_the_pins() -> None:
@@ -252,17 +250,15 @@ def test_digits_through_the_pins(serial: bool) -> None:
     in_spram = {"activations", "weight_memory"} | ({"parameter_parts"} if serial else set())
     exported = exported_for_board(DIGITS, serial, in_spram)
     name = f"board_icebreaker_digits{'_serial' if serial else ''}"
-    digits_through_the_pins(exported, 2, SOURCES, name, pins=PINS, loads=loads(exported, in_spram))
+    digits_through_the_pins(exported, 2, SOURCES, name, pins=PINS, loads=loads(exported))
 
 
-@pytest.mark.skipif("ice40" not in os.environ.get("INTACT_GATES", "").split(","), reason="minutes: make test-gate")
+@in_gate("ice40")
 def test_keyword_spotting_through_the_pins() -> None:
     """DS-CNN as published: three memories in SPRAM, all of it over the serial line."""
-    path = reference.models_folder() / "kws_ref_model.tflite"
-    if not path.exists():
-        pytest.skip(f"{path.name} is not in {path.parent}: set INTACT_MODELS to the folder that has it")
+    path = network("kws_ref_model.tflite")
     graph = readers.read(path)
     inputs = reference.stimuli(graph.input.shape, graph.tensors[graph.input.tensor].quant, 2)
     in_spram = {"activations", "weight_memory", "parameter_parts"}
     exported = exported_for_board(path, True, in_spram)
-    through_the_pins(exported, inputs, SOURCES, "board_icebreaker_kws", PINS, loads(exported, in_spram))
+    through_the_pins(exported, inputs, SOURCES, "board_icebreaker_kws", PINS, loads(exported))

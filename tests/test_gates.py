@@ -5,7 +5,6 @@ INTACT_GATES names the families to run, separated by commas.
 
 from __future__ import annotations
 
-import os
 import re
 from pathlib import Path
 
@@ -14,10 +13,9 @@ import pytest
 
 from sim.gates.run import FAMILIES, GateRun, cells_of, run
 from sim.runner import ROOT
+from tests.gate import in_gate
 
-FAMILIES_ASKED = os.environ.get("INTACT_GATES", "").split(",")
-WHY = "minutes each: make test-gate runs them"
-ASKED = [pytest.param(name, marks=pytest.mark.skipif(name not in FAMILIES_ASKED, reason=WHY)) for name in FAMILIES]
+ASKED = [pytest.param(name, marks=in_gate(name)) for name in FAMILIES]
 DIGITS = ROOT / "models" / "digits.pt"
 XOR = ROOT / "models" / "xor.pt"
 ARRAY = (4, 4)
@@ -59,7 +57,7 @@ def other_weight(netlist: str) -> str:
     return netlist[: found.start(1)] + digits + netlist[found.end(1) :]
 
 
-@pytest.mark.skipif("ecp5" not in FAMILIES_ASKED, reason=WHY)
+@in_gate("ecp5")
 def test_a_wrong_bit_is_seen() -> None:
     """After test_xor, whose netlist it changes."""
     gates = run("ecp5", XOR, ARRAY, 64, change=other_weight)

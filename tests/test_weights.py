@@ -21,10 +21,11 @@ from constraints import build, weights
 from constraints.boards import find_board
 from constraints.ecp5_contents import WORDS, held, replaced, sections
 from constraints.ecp5_flow import BLOCKS, Ecp5, note_blocks
-from constraints.flow import ROOT, Stages, relative
+from constraints.flow import RESULT, ROOT, Stages, relative
 from pyexport.errors import IntactError
 from pyexport.hwconfig import HwConfig
 from sim.runner import BUILD
+from tests.gate import in_gate
 from tests.rtl_memory import image
 
 XOR, AFFINE = ROOT / "models" / "xor.pt", ROOT / "models" / "affine.pt"
@@ -155,13 +156,13 @@ def finished() -> Iterator[Path]:
         "board": board.name, "model": "old.pt", "hardware": hardware.verilog_parameters(),
         "settings": {"CLOCKS_PER_BIT": 62}, "sources": build.digest(board), "met": True,
     }  # fmt: skip
-    (folder / build.RESULT).write_text(json.dumps(result))
+    (folder / RESULT).write_text(json.dumps(result))
     yield folder
     shutil.rmtree(folder, ignore_errors=True)
 
 
 def changed(folder: Path, **fields: object) -> None:
-    path = folder / build.RESULT
+    path = folder / RESULT
     path.write_text(json.dumps(json.loads(path.read_text()) | fields))
 
 
@@ -179,9 +180,9 @@ def test_what_is_no_finished_build_is_refused(finished: Path, capsys: pytest.Cap
     assert "built from other Verilog or pins" in refusal(capsys, str(XOR), *reuse)
     changed(finished, board="nosuch")
     assert "a build for nosuch, not ulx3s" in refusal(capsys, str(XOR), *reuse)
-    (finished / build.RESULT).write_text('{"board": "ulx3s"}')
+    (finished / RESULT).write_text('{"board": "ulx3s"}')
     assert "holds no finished build" in refusal(capsys, str(XOR), *reuse)
-    (finished / build.RESULT).unlink()
+    (finished / RESULT).unlink()
     assert "holds no finished build" in refusal(capsys, str(XOR), *reuse)
 
 
@@ -209,13 +210,11 @@ def test_the_newest_build_is_taken(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
             result["board"] = "tangnano9k"
         if name == "unfinished":
             del result["hardware"]
-        path = tmp_path / name / build.RESULT
+        path = tmp_path / name / RESULT
         path.write_text(json.dumps(result))
         os.utime(path, (1e9 - age, 1e9 - age))
     assert weights.newest(board) == tmp_path / "newer"
 
-
-SLOW = pytest.mark.skipif("ecp5" not in os.environ.get("INTACT_GATES", "").split(","), reason="minutes: make test-gate")
 
 # Memories of several shapes, whose every bit is written and read; a wide word takes several blocks, a deep one too.
 SMALL = """
@@ -254,7 +253,7 @@ def stages(folder: Path) -> Stages:
     return Stages(Console(), folder)
 
 
-@SLOW
+@in_gate("ecp5")
 def test_the_same_bits_of_a_small_design() -> None:
     """Memories of several shapes, random contents, other random contents: replaced, and built whole."""
     folder = BUILD / "weights_small"
@@ -277,7 +276,7 @@ def test_the_same_bits_of_a_small_design() -> None:
         assert (refilled.folder / name).read_bytes() == same != other, name
 
 
-@SLOW
+@in_gate("ecp5")
 def test_the_same_bits_as_a_whole_build() -> None:
     """Another model in a finished build, and the same hardware with that model built whole: equal bitstreams."""
     folder = BUILD / "weights_whole"
@@ -285,7 +284,7 @@ def test_the_same_bits_as_a_whole_build() -> None:
     first, refilled, whole = (folder / name for name in ("first", "refilled", "whole"))
     assert build.main(["ulx3s", str(AFFINE), "--array", "1x2", "--out", str(first)]) == 0
     assert weights.main(["ulx3s", str(XOR), "--reuse", str(first), "--out", str(refilled)]) == 0
-    hardware = json.loads((first / build.RESULT).read_text())["hardware"]
+    hardware = json.loads((first / RESULT).read_text())["hardware"]
     (folder / "hardware.json").write_text(json.dumps({name.lower(): value for name, value in hardware.items()}))
     config = f"--export-args=--config '{folder / 'hardware.json'}'"
     assert build.main(["ulx3s", str(XOR), config, "--out", str(whole)]) == 0

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import random
 import re
 import shutil
@@ -22,13 +21,11 @@ from pyexport.errors import IntactError
 from pyexport.hwconfig import for_array, parse_array
 from sim.gates.run import library_folder
 from sim.runner import BUILD, run_bench
+from tests.gate import in_gate
 
 MEMORY = Memory("weight_memory", 512, 144)  # four RAMB18E1
 XILINX = [board for board in BOARDS.values() if board.family == "xilinx"]
 SCRIPTS = ROOT / "constraints" / "xilinx"
-SLOW = pytest.mark.skipif(
-    "xilinx" not in os.environ.get("INTACT_GATES", "").split(","), reason="minutes: make test-gate"
-)
 
 
 @pytest.mark.parametrize("wanted", [25, 62.5, 80, 100, 133, 150, 200])
@@ -234,7 +231,7 @@ def netlist_of(module: str, files: list[str], folder: Path, parameters: str = ""
     return whole
 
 
-@SLOW
+@in_gate("xilinx")
 def test_the_synthesised_array_computes() -> None:
     """yosys 0.70 loses signs in some sums of products on this family: here is made sure that ours are none of them."""
     folder = BUILD / "xilinx_array"
@@ -270,7 +267,7 @@ endmodule
 """
 
 
-@SLOW
+@in_gate("xilinx")
 def test_the_synthesised_product_is_exact() -> None:
     folder = BUILD / "xilinx_product"
     whole = netlist_of("wide_mul", ["wide_mul", "mul18"], folder)
