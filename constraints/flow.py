@@ -27,6 +27,8 @@ BUILDS = ROOT / "build" / "bitstream"
 RESULT = "result.json"  # what a finished build says of itself
 BITSTREAMS = ("intact.bit", "intact.bin", "intact.fs")  # of ECP5 and Xilinx, iCE40, Gowin
 FIFO = "fifo"  # of rtl/stream_out.v, eight words: the only memory that belongs into LUTs
+# nextpnr's errors that say neither why nor what to do
+ADVICE = {"Routing design failed.": 'Another placement may be routed: SEED=2, or PNR_ARGS="--placer static".'}
 ODD = r"[^\w./,+=@-]"  # in a path that yosys' scripts name
 
 
@@ -234,8 +236,11 @@ def synthesis_script(sources: Sequence[Path], parameters: Mapping[str, int | str
 
 
 def first_error(log: Path) -> str:
-    """The first line of a tool's output that is an error, else its last: signals may be called error, too."""
+    """The first line of a tool's output that is an error, and ADVICE on it, else its last.
+
+    Signals may be called error, too.
+    """
     lines = [line.strip() for line in log.read_text(errors="replace").splitlines()[1:] if line.strip()]
     errors = [line for line in lines if re.match(r"(\S+: )?error: ", line, re.IGNORECASE)]
-    line = (errors or lines[-1:] or ["no output"])[0]
-    return line.removeprefix("error: ").removeprefix("ERROR: ")
+    line = (errors or lines[-1:] or ["no output"])[0].removeprefix("error: ").removeprefix("ERROR: ")
+    return f"{line} {ADVICE[line]}" if line in ADVICE else line
