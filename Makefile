@@ -101,7 +101,7 @@ model: ## train and quantise the demo network (needs torch): models/digits.py
 	@scripts/setup.sh model
 	@$(PY) models/digits.py
 
-bitstream: ## build MODEL for BOARD with open tools: make bitstream BOARD=ulx3s CLOCK=100
+bitstream: ## build MODEL for BOARD with open tools: make bitstream BOARD=ulx3s CLOCK=125
 	@scripts/setup.sh board
 	@$(PY) constraints/build.py "$${BOARD:-ulx3s}" $${MODEL:+"$$MODEL"} $${ARRAY:+--array "$$ARRAY"} \
 		$${MATCH:+--match "$$MATCH"} $${EXPORT_ARGS:+--export-args="$$EXPORT_ARGS"} $${CLOCK:+--clock "$$CLOCK"} \
@@ -123,7 +123,7 @@ area: ## what the hardware costs, array by array and part by part: make area ARR
 		$(if $(filter-out 0,$(FMAX)),--fmax) $${CLOCK:+--clock "$$CLOCK"} $${SEEDS:+--seeds "$$SEEDS"} \
 		$${PNR_ARGS:+--pnr-args="$$PNR_ARGS"} $${OUT:+--out "$$OUT"}
 
-latency: ## times of the MLPerf Tiny networks beside published ones: make latency CLOCK=62.5, or the clock of a bitstream
+latency: ## times of the MLPerf Tiny networks beside published ones: make latency CLOCK=80, or the clock of a bitstream
 	@scripts/setup.sh sim
 	@$(PY) scripts/latency.py $${ARRAY:+--array "$$ARRAY"} $${CLOCK:+--clock "$$CLOCK"}
 

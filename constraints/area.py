@@ -158,10 +158,10 @@ def synthesise(console: Console, board: Board, hardware: HwConfig, folder: Path)
 
 
 def place_and_route(console: Console, board: Board, hardware: HwConfig, effort: Effort, folder: Path) -> dict[str, Any]:
-    """fmax_mhz: one of each seed.  derating, note: as in Timing.  used: of each resource, as the tool names it.
-    luts: the first of these.
+    """fmax_mhz: one of each seed whose placement could be routed.  derating, note: as in Timing.  used: of each
+    resource, as the tool names it.  luts: the first of these.
 
-    Of the board's whole top with empty memories.
+    Of the board's whole top with empty memories. Raises IntactError where no seed has a result.
     """
     flow = build.FLOWS[board.family]
     clock, pll = flow.pll(board, effort.clock or board.clock)
@@ -179,13 +179,19 @@ def place_and_route(console: Console, board: Board, hardware: HwConfig, effort: 
         netlist = flow.synthesise(stages, board, build.sources(board), parameters)
         flow.check_netlist(netlist, build.memories(hardware), flow.multipliers(hardware))
         for seed in missing:
-            used, timing, _ = flow.place_and_route(stages, board, netlist, seed, effort.options)
+            try:
+                used, timing, _ = flow.place_and_route(stages, board, netlist, seed, effort.options)
+            except IntactError as error:
+                if seed == max(wanted_of) and not any(path.exists() for path in known.values()):
+                    raise
+                console.print(f"seed {seed}: {error}", style="yellow", highlight=False, soft_wrap=True)
+                continue
             result = {
                 "fmax_mhz": timing.fmax, "derating": timing.derating, "note": timing.note,
                 "used": {figure.name: figure.used for figure in used},
             }  # fmt: skip
             export.write_files({known[seed].name: json.dumps(result).encode()}, folder)
-    found: list[dict[str, Any]] = [json.loads(path.read_text()) for path in known.values()]
+    found: list[dict[str, Any]] = [json.loads(path.read_text()) for path in known.values() if path.exists()]
     # a flow names its LUTs first
     luts = next(iter(found[0]["used"].values()))
     return found[0] | {"fmax_mhz": [each["fmax_mhz"] for each in found], "luts": luts}
@@ -337,8 +343,11 @@ def main(arguments: list[str] | None = None) -> int:
             arrays, too_large = arrays_of(options.arrays, board)
             if too_large:
                 console.print(f"{board.name}: too large: {', '.join(too_large)}", highlight=False)
+            routed = options.fmax and build.FLOWS[board.family].routes
+            if options.fmax and not routed:
+                console.print(f"{board.name}: no fmax: no open tool places and routes it", highlight=False)
             for hardware in arrays:
-                row, over = measure(console, board, hardware, effort if options.fmax else None, folder)
+                row, over = measure(console, board, hardware, effort if routed else None, folder)
                 rows.append(row)
                 faults += over
         (folder / "area.json").write_text(json.dumps(rows, indent=1) + "\n")

@@ -35,7 +35,7 @@ PARTS = {
 
 @dataclass(frozen=True)
 class Cost:
-    """LUTs (of four inputs, or what takes their place), flip-flops, multiplier blocks, block RAMs."""
+    """LUTs (of four inputs, of Xilinx six, or what takes their place), flip-flops, multiplier blocks, block RAMs."""
 
     luts: int = 0
     ffs: int = 0
@@ -111,6 +111,16 @@ CELLS = {
         multipliers={"SB_MAC16": 1},
         block_rams={"SB_RAM40_4K": 1},
         free="SB_CARRY|SB_SPRAM256KA",
+    ),
+    # LUTs of up to six inputs, one place each though two small ones may share it, and four for a LUT RAM. An inverter
+    # goes into the LUT or register behind it
+    "xilinx": Cells(
+        synthesis="synth_xilinx -family xc7 -noiopad -noclkbuf -top {top}",
+        luts={"LUT[1-6]": 1, "SRL16E|SRLC32E": 1, "RAM32M|RAM64M": 4},
+        ffs="FD[RSCP]E",
+        multipliers={"DSP48E1": 1},
+        block_rams={"RAMB18E1": 1, "RAMB36E1": 2},
+        free="CARRY4|MUXF[78]|INV",
     ),
 }
 

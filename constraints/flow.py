@@ -28,7 +28,7 @@ RESULT = "result.json"  # what a finished build says of itself
 BITSTREAMS = ("intact.bit", "intact.bin", "intact.fs")  # of ECP5 and Xilinx, iCE40, Gowin
 FIFO = "fifo"  # of rtl/stream_out.v, eight words: the only memory that belongs into LUTs
 # nextpnr's errors that say neither why nor what to do
-ADVICE = {"Routing design failed.": 'Another placement may be routed: SEED=2, or PNR_ARGS="--placer static".'}
+ADVICE = {"Routing design failed.": "Another placement may be routed: SEED=2."}
 ODD = r"[^\w./,+=@-]"  # in a path that yosys' scripts name
 
 
@@ -157,10 +157,12 @@ class Flow(ABC):
 
     family: what its blocks are.
     block: words of the blocks that memories are made of where they need not be powers of two, else 0.
+    routes: whether place and route is an open tool's, and so this flow's.
     """
 
     family: devices.Family
     block = 0
+    routes = True
 
     @abstractmethod
     def pll(self, board: Board, wanted: float) -> tuple[float, dict[str, int | str]]:

@@ -31,6 +31,7 @@ class Xilinx(Flow):
     """Xilinx 7 series."""
 
     family = FAMILIES["xilinx"]
+    routes = False
 
     def pll(self, board: Board, wanted: float) -> tuple[float, dict[str, int | str]]:
         if not board.serial:  # the processor makes the clock

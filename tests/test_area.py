@@ -315,6 +315,8 @@ def test_every_cell_belongs_to_one_part() -> None:
     [
         ("gowin", ("LUT4", "ALU", "RAM16SDP4", "DFFRE", "MULT9X9", "MULT18X18", "SDPX9B"), Cost(6, 1, 3, 1)),
         ("ice40", ("SB_LUT4", "SB_CARRY", "SB_DFFESR", "SB_MAC16", "SB_RAM40_4K", "SB_SPRAM256KA"), Cost(1, 1, 1, 1)),
+        ("xilinx", ("LUT2", "LUT6", "SRL16E", "CARRY4", "MUXF8", "INV", "RAM32M", "FDRE", "DSP48E1"), Cost(7, 1, 1, 0)),
+        ("xilinx", ("FDSE", "RAMB18E1", "RAMB36E1"), Cost(0, 1, 0, 3)),
     ],
 )
 def test_cells_of_other_families(family: str, cells: tuple[str, ...], cost: Cost) -> None:
@@ -440,8 +442,12 @@ def test_a_small_array_synthesised(capsys: pytest.CaptureFixture[str], monkeypat
 
 
 def test_placements_are_kept_one_by_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Another seed or clock is placed, none twice; the clock asked for is the PLL's nearest."""
+    """Another seed or clock is placed, none twice; the clock asked for is the PLL's nearest.
+
+    What cannot be routed is left out, and an error where nothing remains.
+    """
     asked: list[tuple[Any, ...]] = []
+    unroutable: set[int] = set()
     ecp5 = build.FLOWS["ecp5"]
 
     class Placer:
@@ -462,6 +468,8 @@ def test_placements_are_kept_one_by_one(tmp_path: Path, monkeypatch: pytest.Monk
             self, stages: Any, board: Any, netlist: Path, seed: int, more: tuple[str, ...]
         ) -> tuple[list[Figure], Timing, Path]:
             asked.append((self.wanted, seed, *more))
+            if seed in unroutable:
+                raise IntactError("Routing design failed.")
             return (
                 [Figure("LUT4", 100 + seed, 1000), Figure("FF", 7, 1000)],
                 Timing(self.wanted + seed, 1.0, "", 0.5, "half of it"),
@@ -482,8 +490,28 @@ def test_placements_are_kept_one_by_one(tmp_path: Path, monkeypatch: pytest.Monk
         "luts": 101, "used": {"LUT4": 101, "FF": 7},
     }  # fmt: skip
     assert run(2) == run(2) == expected
-    assert run(1, 100.0)["fmax_mhz"] == run(1, 100.0, ("-q",))["fmax_mhz"] == [101.0]
-    assert asked == [(ulx3s.clock, 1), (ulx3s.clock, 2), (100.0, 1), (100.0, 1, "-q")]
+    assert run(1, 125.0)["fmax_mhz"] == run(1, 125.0, ("-q",))["fmax_mhz"] == [126.0]
+    assert asked == [(ulx3s.clock, 1), (ulx3s.clock, 2), (125.0, 1), (125.0, 1, "-q")]
+    unroutable.add(1)
+    assert run(2, 50.0)["fmax_mhz"] == [52.0] and asked[-2:] == [(50.0, 1), (50.0, 2)]
+    with pytest.raises(IntactError, match="Routing design failed"):
+        run(1, 50.0)
+
+
+def test_devices_that_no_open_tool_places_have_no_fmax(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def measure(*arguments: Any) -> None:
+        raise IntactError(f"effort {arguments[3]}")
+
+    monkeypatch.setattr(area, "measure", measure)
+    given = ["--arrays", "4x4", "--fmax", "--seeds", "1", "--out", str(BUILD / "area")]
+    assert area.main([*given, "--boards", "arty_a7_35t"]) == 1
+    said = capsys.readouterr()
+    assert "arty_a7_35t: no fmax: no open tool places and routes it" in said.out and said.err == "error: effort None\n"
+    assert area.main([*given, "--boards", "ulx3s"]) == 1
+    said = capsys.readouterr()
+    assert "no fmax" not in said.out and said.err.startswith("error: effort Effort(seeds=1")
 
 
 def test_fmax_is_derated_and_says_why() -> None:
