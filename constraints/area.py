@@ -101,10 +101,10 @@ BUDGETS: dict[str, tuple[Budget, ...]] = {
 def fitting(board: Board, rows: int, cols: int) -> HwConfig | None:
     """The array with as many requantise lanes as the board's device holds, packed if need be; None where none fits."""
     device = devices.find_device(board.name)
-    wanted = choice.Wanted(most_lanes=board.lanes or max(rows, cols))
+    wanted = choice.Wanted(most_lanes=board.preset.lanes)
     for array in choice.variants(rows, cols, wanted, devices.FAMILIES[board.family]):
         hardware = replace(array, **SMALL_DEPTHS.get(board.name, DEPTHS))
-        if not choice.problems(choice.need(hardware, device), device):
+        if not choice.lacks(hardware, device):
             return hardware
     return None
 
@@ -311,7 +311,7 @@ def arrays_of(text: str, board: Board) -> tuple[list[HwConfig], list[str]]:
         if name == LARGEST:
             found[name] = largest(board)
         else:
-            found[name] = fitting(board, *hwconfig.parse_array(board.array if name == DEFAULT else name))
+            found[name] = fitting(board, *hwconfig.parse_array(board.preset.array if name == DEFAULT else name))
     fit = [hardware for hardware in found.values() if hardware]
     return list(dict.fromkeys(fit)), [name for name, hardware in found.items() if not hardware]
 

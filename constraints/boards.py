@@ -1,12 +1,14 @@
 """The boards that `make bitstream` knows: one entry each.
 
-To add a board of a known family: a folder constraints/<name>/ with top.v, a pin file, and an entry in BOARDS.
+To add a board of a known family: a folder constraints/<name>/ with top.v, a pin file, an entry in BOARDS, and one in
+DEVICES (pyexport/devices.py).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+from pyexport.devices import Device, Preset, find_device
 from pyexport.errors import IntactError
 
 
@@ -17,9 +19,7 @@ class Board:
     family: which flow builds it.  device, package, speed: as the place-and-route tool names them.
     pins: constraint file.  top: file of the module `top`.
     clock_in, clock: MHz of the oscillator and, unless told otherwise, of the core.
-    baud: of the serial port.  array: rows x columns unless told otherwise.
-    multipliers, block_rams: what the device has, as its flow counts them.
-    lanes: requantise lanes at most, unless told otherwise; None: as many as the array allows.
+    baud: of the serial port.
     serial: whether the host speaks over a serial line; else the design is a block with AXI buses beside a processor.
     """
 
@@ -33,11 +33,17 @@ class Board:
     clock_in: float
     clock: float
     baud: int
-    array: str
-    multipliers: int
-    block_rams: int
-    lanes: int | None = None
     serial: bool = True
+
+    @property
+    def holds(self) -> Device:
+        """What its device has of everything."""
+        return find_device(self.name)
+
+    @property
+    def preset(self) -> Preset:
+        """Its array unless told otherwise."""
+        return self.holds.boards[self.name]
 
 
 BOARDS = {
@@ -54,9 +60,6 @@ BOARDS = {
             clock_in=25.0,
             clock=80.0,
             baud=1_000_000,
-            array="8x8",
-            multipliers=156,
-            block_rams=208,
         ),
         Board(
             name="arty_a7_35t",
@@ -69,9 +72,6 @@ BOARDS = {
             clock_in=100.0,
             clock=100.0,
             baud=1_000_000,
-            array="16x4",
-            multipliers=90,
-            block_rams=100,
         ),
         Board(
             name="arty_a7_100t",
@@ -84,9 +84,6 @@ BOARDS = {
             clock_in=100.0,
             clock=100.0,
             baud=1_000_000,
-            array="8x8",
-            multipliers=240,
-            block_rams=270,
         ),
         Board(
             name="pynq_z2",
@@ -99,9 +96,6 @@ BOARDS = {
             clock_in=125.0,
             clock=100.0,
             baud=0,
-            array="8x8",
-            multipliers=220,
-            block_rams=280,
             serial=False,
         ),
         Board(
@@ -115,10 +109,6 @@ BOARDS = {
             clock_in=27.0,
             clock=27.0,
             baud=115_200,
-            array="4x4",
-            multipliers=40,
-            block_rams=26,
-            lanes=1,
         ),
         Board(
             name="tangnano20k",
@@ -131,10 +121,6 @@ BOARDS = {
             clock_in=27.0,
             clock=54.0,
             baud=115_200,
-            array="8x8",
-            multipliers=96,
-            block_rams=46,
-            lanes=2,
         ),
         Board(
             name="icebreaker",
@@ -147,9 +133,6 @@ BOARDS = {
             clock_in=12.0,
             clock=12.0,
             baud=1_000_000,
-            array="4x1",
-            multipliers=8,
-            block_rams=30,
         ),
     )
 }

@@ -37,7 +37,7 @@ from constraints.gowin_flow import Gowin
 from constraints.ice40_flow import Ice40
 from constraints.xilinx_flow import Xilinx
 from pyexport import choice, report
-from pyexport.devices import left_empty
+from pyexport.devices import FAMILIES, left_empty
 from pyexport.devices import memories as memories
 from pyexport.errors import IntactError
 from pyexport.export import REFUSALS, Parser, add_arguments, refused, write_files
@@ -46,24 +46,19 @@ from pyexport.hwconfig import HwConfig, parse_array
 FLOWS: dict[str, Flow] = {"ecp5": Ecp5(), "gowin": Gowin(), "ice40": Ice40(), "xilinx": Xilinx()}
 IMAGES = {"PRG_FILE": "program.mem", "WGT_FILE": "weights.mem", "PRM_FILE": "params.mem", "TAB_FILE": "tables.mem"}
 PLACED = ("intact.config", "intact.asc")  # of ECP5, iCE40
-PAIR = "mul8_pair.v"  # of the families whose blocks compute two products
 BLOCK_WORDS = 512  # words of 32 bits in one block RAM
 PAYLOAD = "payload"  # the serial link's memory
 
 
 def export_options(options: argparse.Namespace, board: Board) -> list[str]:
-    """The exporter's options from --array, --match, --export-args, and the board's where they say nothing.
-
-    The exporter is told the board, so that it refuses what does not fit, or finds what does.
+    """The exporter's options from --array, --match, --export-args, and the board, whose own it takes where these say
+    nothing: it refuses what does not fit, or finds what does.
     """
     given, found = exporter_options(["--array", options.array] if options.array else [], options)
     if found.board not in (None, board.name):
         raise IntactError(f"--export-args: --board {found.board}, but the bitstream is for {board.name}")
     if found.array and found.array != choice.AUTO:
         parse_array(found.array)
-    if not found.config:
-        given += [] if found.array else ["--array", board.array]
-        given += [] if found.lanes is not None or board.lanes is None else ["--lanes", str(board.lanes)]
     return given if found.board else [*given, "--board", board.name]
 
 
@@ -84,14 +79,13 @@ def split(option: str, text: str) -> list[str]:
         raise IntactError(f"{option} {text!r}: {error}") from error
 
 
-def export(stages: Stages, model: Path, more: list[str], folder: Path, block: int) -> HwConfig:
+def export(stages: Stages, board: Board, model: Path, more: list[str], folder: Path) -> HwConfig:
     """Runs the exporter with the options `more`: memory images into `folder`. Shows what of the device they take and
     returns the hardware to build.
 
-    block: as in Flow. Layer counters fill a block RAM: fewer would save nothing.
+    Layer counters fill a block RAM: fewer would save nothing.
     """
     command = [sys.executable, "pyexport/export.py", str(model), "-o", str(folder), *more]
-    command += ["--block", str(block)] if block else []
     stages.run("export", "export.log", command)
     manifest = json.loads((folder / "manifest.json").read_text())
     hardware = manifest["hardware"]
@@ -100,7 +94,7 @@ def export(stages: Stages, model: Path, more: list[str], folder: Path, block: in
         for line in report.fit_lines(manifest["fit"]):
             stages.console.print(line, highlight=False, soft_wrap=True)
     config = HwConfig(**{name.lower(): value for name, value in hardware.items()})
-    return replace(config, layers=max(config.layers, block or BLOCK_WORDS))
+    return replace(config, layers=max(config.layers, FAMILIES[board.family].block or BLOCK_WORDS))
 
 
 def sources(board: Board) -> list[Path]:
@@ -119,21 +113,6 @@ def digest(board: Board) -> str:
 def images_of(hardware: HwConfig, folder: Path) -> dict[str, int | str]:
     """The design's parameters that name the memory images in `folder`."""
     return {name: relative(folder / file) for name, file in IMAGES.items() if hardware.tables or name != "TAB_FILE"}
-
-
-def check_fit(board: Board, hardware: HwConfig) -> None:
-    """Refuses, before any tool runs, what the device cannot hold."""
-    flow = FLOWS[board.family]
-    if hardware.packed and not (ROOT / "constraints" / board.family / PAIR).is_file():
-        raise IntactError(f"array {hardware.array}: a block of {board.name} computes one product: leave out --packed")
-    if (needed := flow.multipliers(hardware)) > board.multipliers:
-        raise IntactError(
-            f"array {hardware.array}: needs {needed} multipliers, {board.name} has {board.multipliers}: too large; "
-            "fewer requantise lanes (--lanes) and two products a block (--packed) take less"
-        )
-    blocks = sum(flow.block_rams(memory) for memory in memories(hardware))
-    if blocks > board.block_rams:
-        raise IntactError(f"memories: need at least {blocks} block RAMs, {board.name} has {board.block_rams}")
 
 
 def show(console: Console, board: Board, hardware: HwConfig, used: list[Figure], clock: Timing) -> None:
@@ -171,10 +150,9 @@ def build(console: Console, options: argparse.Namespace) -> Path:
     write_files({}, folder)  # says at once where a folder cannot be written
     stages = Stages(console, folder)
     images = folder / "export"
-    hardware = export(stages, model.resolve(), more, images, flow.block)
+    hardware = export(stages, board, model.resolve(), more, images)
     for left in (*PLACED, *BITSTREAMS, RESULT):  # of a build before: nothing may look like this one's
         (folder / left).unlink(missing_ok=True)
-    check_fit(board, hardware)
 
     settings: dict[str, int | str] = {**line, **pll}
     parameters = settings | hardware.verilog_parameters() | images_of(hardware, images)

@@ -132,7 +132,7 @@ class Ecp5(Flow):
 def placer(netlist: Path, board: Board, more: Sequence[str]) -> list[str]:
     """nextpnr's options for the placer: none, its usual one, where block RAMs leave room or `more` names one."""
     cells = json.loads(netlist.read_text())["modules"]["top"]["cells"]
-    crowded = len(block_rams(cells)) > CROWDED * board.block_rams
+    crowded = len(block_rams(cells)) > CROWDED * board.holds.block_rams
     named = any(option.split("=")[0] == "--placer" for option in more)
     return ["--placer", "static"] if crowded and not named else []
 

@@ -156,12 +156,10 @@ class Flow(ABC):
     large, so each is an error.
 
     family: what its blocks are.
-    block: words of the blocks that memories are made of where they need not be powers of two, else 0.
     routes: whether place and route is an open tool's, and so this flow's.
     """
 
     family: devices.Family
-    block = 0
     routes = True
 
     @abstractmethod

@@ -36,7 +36,6 @@ class Ice40(Flow):
     """Lattice iCE40 UltraPlus."""
 
     family = FAMILY
-    block = 256
 
     def pll(self, board: Board, wanted: float) -> tuple[float, dict[str, int | str]]:
         """As Flow. The PLL makes twice the clock, for the SPRAMs, and the clock as half of that."""

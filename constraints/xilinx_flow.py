@@ -100,21 +100,20 @@ def vivado(board: Board, folder: Path) -> NoReturn:
 
 
 def figures(netlist: Path, board: Board) -> list[Figure]:
-    """What yosys' netlist takes of the device. LUTs: each cell one, though two small ones may share; memories apart."""
+    """What yosys' netlist takes of the device. LUTs: each cell one, though two small ones may share; memories apart.
+
+    There are two flip-flops to a LUT.
+    """
     cells: dict[str, Any] = json.loads(netlist.read_text())["modules"]["top"]["cells"]
     kinds = Counter(cell["type"] for cell in cells.values())
     luts = sum(count for kind, count in kinds.items() if kind.startswith(("LUT", "SRL")) or kind in LUT_RAM)
     flip_flops = sum(kinds[kind] for kind in ("FDRE", "FDSE", "FDCE", "FDPE"))
     return [
-        Figure("LUT", luts, LOGIC[board.device][0]),
-        Figure("FF", flip_flops, LOGIC[board.device][1]),
-        Figure(MULTIPLIER, kinds[MULTIPLIER], board.multipliers),
-        Figure("RAMB18E1", sum(count * kinds[kind] for kind, count in BLOCK_RAMS.items()), board.block_rams),
+        Figure("LUT", luts, board.holds.luts),
+        Figure("FF", flip_flops, 2 * board.holds.luts),
+        Figure(MULTIPLIER, kinds[MULTIPLIER], board.holds.multipliers),
+        Figure("RAMB18E1", sum(count * kinds[kind] for kind, count in BLOCK_RAMS.items()), board.holds.block_rams),
     ]
-
-
-# 6-input LUTs and flip-flops: DS180 (7 series), DS190 (Zynq-7000)
-LOGIC = {"xc7a35ti": (20800, 41600), "xc7a100t": (63400, 126800), "xc7z020": (53200, 106400)}
 
 
 def braced(text: str) -> str:

@@ -58,13 +58,14 @@ class Trial:
     """An array that was tried. hardware: with the network's memories.  cycles: of one inference, predicted.
 
     why_not: what there is too little of, empty where it fits.  Where the multipliers do not suffice nothing else was
-    worked out: the depths are arbitrary and cycles is None.
+    worked out: the depths are arbitrary and cycles is None.  refused: by the exporter, whatever the device has.
     """
 
     hardware: HwConfig
     need: Need
     cycles: int | None
     why_not: tuple[str, ...]
+    refused: bool = False
 
     @property
     def name(self) -> str:
@@ -108,6 +109,11 @@ def problems(found: Need, device: Device) -> tuple[str, ...]:
     if found.luts is not None and found.luts > limit:
         lines.append(f"about {found.luts:,} LUTs, {devices.MOST_LUTS:.0%} of the device's are {limit:,}")
     return tuple(lines)
+
+
+def lacks(hardware: HwConfig, device: Device) -> tuple[str, ...]:
+    """`problems` of what `hardware` takes."""
+    return problems(need(hardware, device), device)
 
 
 def snug(hardware: HwConfig, used: HwConfig, device: Device) -> HwConfig:
@@ -175,7 +181,7 @@ def trial(array: HwConfig, device: Device, measure: Measure) -> Trial:
     try:
         hardware, used, cycles = measure(array)
     except IntactError as error:
-        return Trial(array, found, None, (str(error),))
+        return Trial(array, found, None, (str(error),), refused=True)
     hardware = snug(hardware, used, device)
     found = need(hardware, device)
     return Trial(hardware, found, cycles, problems(found, device))
@@ -205,13 +211,16 @@ def choose(device: Device, wanted: Wanted, measure: Measure) -> Choice:
 
     Raises IntactError, saying what there is too little of, where it or every array is too large.
     """
-    if wanted.packed and not FAMILIES[device.family].pairs:
+    packed = wanted.packed or (wanted.array is not None and wanted.array.packed)
+    if packed and not FAMILIES[device.family].pairs:
         raise IntactError(f"a multiplier block of {device.name} computes one product: leave out --packed")
     if wanted.array is not None:
         array = wanted.array
         arrays = [array] if array.prm_serial else with_serial(array, wanted, FAMILIES[device.family])
         tried = [trial(each, device, measure) for each in arrays]
         one = min(tried, key=lambda each: bool(each.why_not))
+        if one.refused:
+            raise IntactError(one.why_not[0])
         if one.why_not:
             raise IntactError(
                 f"array {one.name} does not fit {device.name}: it takes {'; '.join(one.why_not)}; "

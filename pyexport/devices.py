@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 
 from pyexport.errors import IntactError
 from pyexport.hwconfig import PARAM_BITS, PROGRAM_BITS, HwConfig
+from pyexport.isa import DESCRIPTOR, LOOP_WORDS
 
 BANKS = 4  # of the activation memory where there is a window
 LAYER_BITS = 32  # of a cycle counter
@@ -21,6 +22,7 @@ LOADED = {"weight_memory": "weights", SERIAL_MEMORY: "params"}  # what may be la
 NARROW = 9  # bits of a word for which a block is deepest in rtl/ram.v
 LEAST = 512  # words of the smallest part of a wide memory
 CHOICE_LUTS = (0, 1, 2, 8)  # for each bit of a memory of one, two, three, four and more parts
+COUNTED = 16  # bits of the descriptor's counts and coordinates
 MOST_LUTS = 0.9  # of a device: fuller ones do not route, or only slowly
 
 
@@ -87,9 +89,12 @@ class Family:
     product, requantise: multiplier blocks of an int8 product and of a requantise lane.
     pairs: whether a block computes two products where the array is packed.
     divides: whether memories whose depth is no power of two lie in parts (rtl/ram.v).
+    block: words of the blocks that memories are made of where they need not be powers of two, else 0.
     luts: None where no array of this family has been measured.
     large: memories that lie outside block RAM where they have more bits than block RAM is meant for.
     own: what the family's own Verilog keeps in block RAM besides the memories.
+    count, coordinate: bits of a descriptor's counts, and of its coordinates with their sign, that its address generator
+    takes.
     """
 
     shapes: tuple[tuple[int, int], ...]
@@ -101,6 +106,17 @@ class Family:
     luts: LutModel | None
     large: Mapping[str, Large] = field(default_factory=dict)
     own: tuple[Memory, ...] = ()
+    block: int = 0
+    count: int = 16
+    coordinate: int = 16
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A board's hardware unless told otherwise. array: rows x columns.  lanes: requantise lanes at most."""
+
+    array: str = "8x8"
+    lanes: int = 64
 
 
 @dataclass(frozen=True)
@@ -113,7 +129,7 @@ class Device:
     multipliers: int
     block_rams: int
     large: int = 0
-    boards: tuple[str, ...] = ()
+    boards: Mapping[str, Preset] = field(default_factory=dict)
 
 
 # 18 kbit; enables for bytes of nine bits from 9 bits of width on
@@ -152,6 +168,9 @@ FAMILIES = {
             SERIAL_MEMORY: Large(32_768, 8_192, 32),
         },
         own=(Memory("delay_offset", 16, 32), Memory("act_steps", 8, 14), Memory("wgt_steps", 8, 14)),
+        block=256,
+        count=10,
+        coordinate=11,
     ),
     "xilinx": Family(_BLOCKS_18K, 9, product=1, requantise=4, pairs=True, divides=True, luts=None),
 }
@@ -162,13 +181,27 @@ DEVICES = {
     for device in (
         Device("LFE5U-25F", "ecp5", luts=24_288, multipliers=28, block_rams=56),
         Device("LFE5U-45F", "ecp5", luts=43_848, multipliers=72, block_rams=108),
-        Device("LFE5U-85F", "ecp5", luts=83_640, multipliers=156, block_rams=208, boards=("ulx3s",)),
-        Device("GW1NR-LV9", "gowin", luts=8_640, multipliers=40, block_rams=26, boards=("tangnano9k",)),
-        Device("GW2AR-LV18", "gowin", luts=20_736, multipliers=96, block_rams=46, boards=("tangnano20k",)),
-        Device("iCE40UP5K", "ice40", luts=5_280, multipliers=8, block_rams=30, large=4, boards=("icebreaker",)),
-        Device("XC7A35T", "xilinx", luts=20_800, multipliers=90, block_rams=100, boards=("arty_a7_35t",)),
-        Device("XC7A100T", "xilinx", luts=63_400, multipliers=240, block_rams=270, boards=("arty_a7_100t",)),
-        Device("XC7Z020", "xilinx", luts=53_200, multipliers=220, block_rams=280, boards=("pynq_z2",)),
+        Device("LFE5U-85F", "ecp5", luts=83_640, multipliers=156, block_rams=208, boards={"ulx3s": Preset()}),
+        Device(
+            "GW1NR-LV9", "gowin", luts=8_640, multipliers=40, block_rams=26, boards={"tangnano9k": Preset("4x4", 1)}
+        ),
+        Device(
+            "GW2AR-LV18", "gowin", luts=20_736, multipliers=96, block_rams=46, boards={"tangnano20k": Preset("8x8", 2)}
+        ),
+        Device(
+            "iCE40UP5K",
+            "ice40",
+            luts=5_280,
+            multipliers=8,
+            block_rams=30,
+            large=4,
+            boards={"icebreaker": Preset("4x1")},
+        ),
+        Device(
+            "XC7A35T", "xilinx", luts=20_800, multipliers=90, block_rams=100, boards={"arty_a7_35t": Preset("16x4")}
+        ),
+        Device("XC7A100T", "xilinx", luts=63_400, multipliers=240, block_rams=270, boards={"arty_a7_100t": Preset()}),
+        Device("XC7Z020", "xilinx", luts=53_200, multipliers=220, block_rams=280, boards={"pynq_z2": Preset()}),
     )
 }
 
@@ -182,6 +215,18 @@ def find_device(name: str) -> Device:
     raise IntactError(
         f"board {name!r} is unknown; there are: {', '.join(boards)}, and the devices {', '.join(DEVICES)}"
     )
+
+
+def beyond(fields: Mapping[str, int], family: Family) -> str | None:
+    """What of a job's descriptor its address generator does not take, in words; None where it takes all."""
+    for place in DESCRIPTOR:
+        if place.word >= LOOP_WORDS or place.bits != COUNTED or place.name not in fields:
+            continue
+        value = fields[place.name]
+        bits = family.coordinate - 1 if place.signed else family.count
+        if not -(1 << bits) <= value < 1 << bits:
+            return f"{place.name} = {value:,} ({place.meaning}), where {(1 << bits) - 1:,} is the most"
+    return None
 
 
 def memories(hardware: HwConfig) -> list[Memory]:

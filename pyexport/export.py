@@ -71,7 +71,7 @@ class Exported:
 
 def export(
     model: str,
-    array: str = "8x8",
+    array: str | None = None,
     match: str | None = None,
     input_shape: tuple[int, ...] | None = None,
     config: HwConfig | None = None,
@@ -82,7 +82,7 @@ def export(
     arch: str | None = None,
     quantizers: str | None = None,
     allow_overflow: bool = False,
-    most_lanes: int = 64,
+    most_lanes: int | None = None,
     packed: bool = False,
     serial: bool = False,
     block: int = 0,
@@ -98,9 +98,14 @@ def export(
     file does not hold (readers.Options). allow_overflow: sums that can leave int32 wrap modulo 2^32 instead of being
     refused. most_lanes: requantise lanes at most. packed: two products a multiplier block. serial:
     requantise parameters are read in parts. board: what must hold the
-    hardware; array `auto` is then the fastest that fits. Raises IntactError.
+    hardware; array `auto` is then the fastest that fits, and a board has an array, lanes and block of its own where
+    none are given. Raises IntactError.
     """
     device = devices.find_device(board) if board else None
+    preset = device.boards.get(board or "", devices.Preset()) if device else devices.Preset()
+    array = preset.array if array is None else array
+    most_lanes = preset.lanes if most_lanes is None else most_lanes
+    block = block or (devices.FAMILIES[device.family].block if device else 0)
     automatic = config is None and array == choice.AUTO
     if automatic and device is None:
         raise IntactError(f"--array {choice.AUTO} chooses for a device: say which with --board")
@@ -120,7 +125,7 @@ def export(
         chosen = None
         if device is not None:
             wanted = choice.Wanted(hardware, most_lanes, packed, serial)
-            chosen = choice.choose(device, wanted, lambda each: measured(network, each, overlap, config, block))
+            chosen = choice.choose(device, wanted, lambda each: measured(network, each, device, overlap, config, block))
             hardware = config = chosen.chosen.hardware
         assert hardware is not None
         lowered = lower.lower(network, hardware, overlap)
@@ -136,13 +141,27 @@ def export(
 
 
 def measured(
-    network: Network, array: HwConfig, overlap: bool, fixed: HwConfig | None = None, block: int = 0
+    network: Network,
+    array: HwConfig,
+    device: devices.Device,
+    overlap: bool,
+    fixed: HwConfig | None = None,
+    block: int = 0,
 ) -> tuple[HwConfig, HwConfig, int]:
-    """`array` with memories that hold the network (`fixed`: those it has), it with the words used, predicted cycles."""
+    """`array` with memories that hold the network (`fixed`: those it has), it with the words used, predicted cycles.
+
+    Raises IntactError where there is none, or the network has a job that the device's Verilog refuses.
+    """
     if fixed and fixed.prm_serial != array.prm_serial:
         raise IntactError("the configuration says how parameters are read")
     lowered = lower.lower(network, array, overlap)
     sized = lower.with_depths(lowered, fixed, block)
+    for job in lowered.jobs:
+        if too_much := devices.beyond(job.fields, devices.FAMILIES[device.family]):
+            layer = network.layers[job.layer].name
+            raise IntactError(
+                f"layer {layer!r} takes a descriptor that the Verilog for {device.name} refuses: {too_much}"
+            )
     used = {
         "act_depth": lowered.header["act_words"],
         "wgt_depth": lowered.header["wgt_words"],
@@ -284,11 +303,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--array",
         metavar="RxC",
-        help="input lanes x output lanes (default 8x8), or auto: the fastest that --board holds",
+        help="input lanes x output lanes (default: the board's, 8x8 without), or auto: the fastest that --board holds",
     )
     parser.add_argument("--board", metavar="NAME", help="board or device: show what fits, refuse what does not")
     parser.add_argument(
-        "--lanes", type=int, metavar="N", help="requantise lanes at most (default: as many as divide rows and columns)"
+        "--lanes",
+        type=int,
+        metavar="N",
+        help="requantise lanes at most (default: the board's, or all that divide rows and columns)",
     )
     parser.add_argument(
         "--packed", action="store_true", help="two products a multiplier block: half the array's blocks, no 3x3 window"
@@ -319,7 +341,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         choices=[256, 512, 1024],
         default=0,
         metavar="WORDS",
-        help="memories of whole blocks of 256, 512 or 1024 words (default: powers of two from 512 on)",
+        help="memories of whole blocks of 256, 512 or 1024 words (default: the board's, or powers of two from 512 on)",
     )
     parser.add_argument(
         "--quantizers", metavar="FILE.json", help="widths that a tfmot model's own QuantizeConfig keeps to itself"
@@ -345,10 +367,9 @@ def from_arguments(args: argparse.Namespace, model: str, shape: tuple[int, ...] 
     if args.config and args.serial_params:
         raise IntactError("--config says how parameters are read: leave out --serial-params")
     config = load_config(args.config) if args.config else None
-    array = "8x8" if args.array is None else args.array
     return export(
         model,
-        array,
+        args.array,
         args.match,
         args.input_shape,
         config,
@@ -359,7 +380,7 @@ def from_arguments(args: argparse.Namespace, model: str, shape: tuple[int, ...] 
         args.arch,
         args.quantizers,
         args.allow_overflow,
-        64 if args.lanes is None else args.lanes,
+        args.lanes,
         args.packed,
         args.serial_params,
         args.block,

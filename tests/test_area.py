@@ -10,18 +10,20 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from rich.console import Console
 
 from constraints import area, build
-from constraints.boards import BOARDS
+from constraints.boards import BOARDS, Board
 from constraints.cells import CELLS, GLUE, Cost, module_name, parts_of
 from constraints.flow import ROOT, Figure, Timing, tool
-from pyexport import choice, devices, export
+from pyexport import choice, devices, export, ir, quantise
 from pyexport.devices import DEVICES, FAMILIES, Device, Memory, find_device
 from pyexport.errors import IntactError
-from pyexport.hwconfig import HwConfig, for_array
+from pyexport.hwconfig import HwConfig, for_array, parse_array
 from sim.runner import BUILD
+from tests.fixed_networks import Chain
 
 ECP5 = FAMILIES["ecp5"]
 DOCUMENT = ROOT / "docs" / "area.md"
@@ -127,7 +129,9 @@ def test_parts_have_the_budgets_that_the_document_says() -> None:
 @pytest.mark.parametrize("board", BOARDS.values(), ids=BOARDS)
 def test_a_boards_device_and_flow_agree(board: Any) -> None:
     device = find_device(board.name)
-    assert (device.family, device.multipliers, device.block_rams) == (board.family, board.multipliers, board.block_rams)
+    assert device.family == board.family and board.holds is device
+    rows, cols = parse_array(board.preset.array)
+    assert not choice.lacks(replace(for_array(rows, cols, board.preset.lanes), **area.DEPTHS), device) or board.family == "ice40"
     flow, family = build.FLOWS[board.family], FAMILIES[board.family]
     for hardware in (for_array(4, 4), for_array(8, 8, tables=2), HwConfig(16, 8, 4)):
         assert flow.multipliers(hardware) == devices.multipliers(hardware, family)
@@ -280,6 +284,59 @@ def test_fixed_memories_are_checked_too(tmp_path: Path, capsys: pytest.CaptureFi
     config.write_text('{"wgt_depth": 2048}')
     assert export.main(given) == 0
     assert json.loads((tmp_path / "out" / "manifest.json").read_text())["hardware"]["WGT_DEPTH"] == 2048
+
+
+def test_an_error_that_is_not_the_devices_is_told_as_it_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = tmp_path / "hardware.json"
+    config.write_text('{"wgt_depth": 2}')
+    given = [str(DIGITS), "-o", str(tmp_path / "out"), "--config", str(config), "--board", "ulx3s"]
+    assert export.main(given) == 1
+    error = capsys.readouterr().err
+    assert "wgt_depth" in error and "does not fit" not in error and "--array" not in error
+
+
+@pytest.mark.parametrize("board", BOARDS.values(), ids=BOARDS)
+def test_a_board_has_an_array_of_its_own(board: Board) -> None:
+    exported = export.export(str(DIGITS), board=board.name)
+    config, preset = exported.config, board.preset
+    assert (config.array, config.lanes) == (preset.array, min(preset.lanes, for_array(config.rows, config.cols).lanes))
+    assert export.export(str(DIGITS), "4x1", board=board.name).config.array == "4x1"
+    auto = export.export(str(DIGITS), "auto", board=board.name).config
+    assert auto.lanes <= preset.lanes
+    for depth in (config.act_depth, config.wgt_depth, config.prm_depth, config.prg_depth):
+        assert depth % 256 == 0 and (board.family == "ice40" or depth & (depth - 1) == 0)
+
+
+def test_descriptors_that_a_device_does_not_take() -> None:
+    """The iCE40's address generator has shorter counts and coordinates; the exporter knows how short."""
+    verilog = (ROOT / "constraints" / "ice40" / "address_gen.v").read_text()
+    ice40 = FAMILIES["ice40"]
+    found = [int(number) for number in re.findall(r"localparam (?:COUNT|SPAN) = (\d+);", verilog)]
+    assert found == [ice40.count, ice40.coordinate] == [10, 11]
+    for name in ("word_count", "oy_count", "gap", "map_h", "map_w"):
+        assert devices.beyond({name: 1023, "layer": 5000}, ice40) is None
+        assert str(devices.beyond({name: 1024}, ice40)).startswith(f"{name} = 1,024 (")
+    for name in ("x0", "y0", "kx_x", "back_x", "ox_x", "ky_y", "back_y", "oy_y"):
+        assert devices.beyond({name: 1023}, ice40) is devices.beyond({name: -1024}, ice40) is None
+        assert devices.beyond({name: 1024}, ice40) and devices.beyond({name: -1025}, ice40)
+    assert devices.beyond({"word_count": 65535, "x0": -32768}, ECP5) is None
+
+
+@pytest.mark.parametrize("width", [1023, 1024])
+def test_a_network_that_a_device_does_not_take(width: int) -> None:
+    quant = ir.Quant(np.float32(0.02), 0, "int8")
+    chain = Chain((1, width, 4), quant, 1).conv(4, (1, 3), padding=(0, 0, 1, 1))
+    network = quantise.quantise(chain.graph())
+    device = find_device("icebreaker")
+
+    def measure(array: HwConfig) -> tuple[HwConfig, HwConfig, int]:
+        return export.measured(network, array, device, False, block=256)
+
+    if width == 1023:
+        assert not choice.choose(device, choice.Wanted(HwConfig(4, 1, 1)), measure).chosen.why_not
+    else:
+        with pytest.raises(IntactError, match=r"^layer 'layer0' takes .* iCE40UP5K refuses: map_w = 1,024 \(columns"):
+            choice.choose(device, choice.Wanted(HwConfig(4, 1, 1)), measure)
 
 
 def statistics() -> dict[str, Any]:

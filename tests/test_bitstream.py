@@ -18,6 +18,7 @@ from constraints.boards import BOARDS, Board, clocks_per_bit, find_board
 from constraints.ecp5_flow import Ecp5, ecp5_pll, placer, timing
 from constraints.ecp5_registers import absorb
 from constraints.flow import RESULT, ROOT, Memory, Stages, build_folder, relative
+from pyexport.choice import lacks
 from pyexport.errors import IntactError
 from pyexport.hwconfig import HwConfig
 from sim.runner import BUILD
@@ -78,12 +79,10 @@ def test_a_bad_netlist_is_refused(tmp_path: Path, change: dict[str, str], messag
 
 
 def test_what_does_not_fit_is_refused() -> None:
-    board = find_board("ulx3s")
-    build.check_fit(board, HwConfig())
-    with pytest.raises(IntactError, match="multipliers"):
-        build.check_fit(board, HwConfig(rows=16, cols=16))
-    with pytest.raises(IntactError, match="block RAMs"):
-        build.check_fit(board, HwConfig(wgt_depth=8192))
+    device = find_board("ulx3s").holds
+    assert not lacks(HwConfig(), device)
+    assert "multipliers" in lacks(HwConfig(rows=16, cols=16), device)[0]
+    assert "block RAMs" in lacks(HwConfig(wgt_depth=8192), device)[0]
     with pytest.raises(IntactError, match="ulx3s"):
         find_board("nosuch")
 
@@ -95,7 +94,7 @@ def options(**given: str) -> argparse.Namespace:
 def test_what_the_exporter_is_told() -> None:
     board = find_board("ulx3s")
     ours = ["--board", "ulx3s"]
-    assert build.export_options(options(), board) == ["--array", board.array, *ours]
+    assert build.export_options(options(), board) == ours
     given = build.export_options(options(array="4x4", match="qnnpack", export_args="--input-shape '1,8,8'"), board)
     assert given == ["--array", "4x4", "--match", "qnnpack", "--input-shape", "1,8,8", *ours]
     # both say the array themselves

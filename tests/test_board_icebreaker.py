@@ -17,6 +17,7 @@ from constraints.flow import Memory
 from constraints.ice40_flow import FAMILY, Ice40, ice40_pll, of_both_clocks
 from pyexport import export, readers
 from pyexport.arith import check, requantise
+from pyexport.choice import lacks
 from pyexport.devices import FAMILIES, is_large, left_empty
 from pyexport.errors import IntactError
 from pyexport.hwconfig import HwConfig
@@ -105,7 +106,7 @@ def test_block_rams(memory: Memory, blocks: int) -> None:
 
 
 def test_memories_are_whole_blocks() -> None:
-    exported = export.export(str(ROOT / "models" / "digits.pt"), BOARD.array, block=256)
+    exported = export.export(str(ROOT / "models" / "digits.pt"), board=BOARD.name)
     words, config = exported.manifest["memory"], exported.config
     depths = {
         "activation_words": config.act_depth, "weight_words": config.wgt_depth, "parameter_words": config.prm_depth,
@@ -113,7 +114,7 @@ def test_memories_are_whole_blocks() -> None:
     }  # fmt: skip
     for name, depth in depths.items():
         assert depth % 256 == 0 and words[name] <= depth < words[name] + 256, name
-    build.check_fit(BOARD, config)
+    assert not lacks(config, BOARD.holds)
 
 
 @pytest.mark.parametrize(
@@ -226,8 +227,7 @@ def test_requantise(tmp_path: Path) -> None:
 
 def exported_for_board(model: Path, serial: bool, in_spram: set[str]) -> export.Exported:
     """in_spram: the memories that must lie there."""
-    block = build.FLOWS[BOARD.family].block
-    exported = export.export(str(model), BOARD.array, serial=serial, block=block, board=BOARD.name)
+    exported = export.export(str(model), serial=serial, board=BOARD.name)
     memories = build.memories(exported.config)
     assert {memory.instance for memory in memories if is_large(memory, FAMILY)} == in_spram
     return exported

@@ -37,9 +37,8 @@ def test_multiplier_cells(cell: str, model: str) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_digits_through_the_pins(name: str) -> None:
     board = BOARDS[name]
-    assert board.lanes is not None
-    exported = export.export(str(DIGITS), board.array, most_lanes=board.lanes)
-    assert exported.config.lanes == board.lanes
+    exported = export.export(str(DIGITS), board=name)
+    assert (exported.config.array, exported.config.lanes) == (board.preset.array, board.preset.lanes)
     pins = PINS | {"pressed": PRESSED[name]}
     sources = [*build.sources(board), *MODELS]
     digits_through_the_pins(exported, FRAMES, sources, f"board_{name}", pins=pins, timer=16)

@@ -27,5 +27,5 @@ def test_multiplier_cells(cell: str) -> None:
 
 
 def test_digits_through_the_pins() -> None:
-    exported = export.export(str(DIGITS), BOARDS["ulx3s"].array)
+    exported = export.export(str(DIGITS), BOARDS["ulx3s"].preset.array)
     digits_through_the_pins(exported, FRAMES, SOURCES, "board_ulx3s")

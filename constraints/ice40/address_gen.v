@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Address generator on the iCE40, in place of rtl/address_gen.v: the seven-deep loop nest of a job, one activation word and
 // one weight word a cycle. Ports, function and timing are the same; the loops' increments lie in block RAM, and counts and
-// coordinates are shorter: no memory of these devices holds a tensor that needs more. A descriptor that does is `beyond`.
+// coordinates are shorter. A descriptor that needs more is `beyond`; the exporter makes none for these devices.
 // Loops, innermost first: word, kx, ky, pass, tile, ox, oy. Each has a count and an increment for either address; the
 // increment of the loop that advances is added (the exporter folds the way back of the inner loops into it). x and y
 // follow the window over the map, so that taps outside read `pad`.
