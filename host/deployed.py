@@ -7,6 +7,7 @@ file and its framework are not needed.
 from __future__ import annotations
 
 import json
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -95,7 +96,7 @@ class Deployed:
     """The network of a manifest.
 
     used: words in use of each memory, by the names of client.LOAD_TARGETS; files: their images.  empty: those that its
-    board's bitstream cannot fill.
+    board's bitstream cannot fill.  told: whether the manifest says which board it is for, and so what that cannot fill.
     real_values: the rule by which real inputs become codes.  cycles: of one inference.
     """
 
@@ -110,6 +111,7 @@ class Deployed:
     used: dict[str, int]
     files: dict[str, str]
     empty: tuple[str, ...]
+    told: bool
     act_words: int
     jobs: int
 
@@ -149,6 +151,10 @@ class Deployed:
         if sum(size > 1 for size in shape) > 1:
             raise IntactError(f"labels: the model's output {list(shape)} is no list of scores; leave --labels out")
         return np.asarray(codes.reshape(len(codes), -1).argmax(axis=1), np.int64)
+
+    def to_load(self, targets: Collection[str]) -> list[str]:
+        """Those of `targets` that the network has, the program always and last: without its header nothing runs."""
+        return [target for target in self.used if target in targets and target != "PROGRAM"] + ["PROGRAM"]
 
     def image(self, target: str) -> tuple[list[int], int]:
         """The words in use of a memory, and their width on the link in bits. Raises IntactError."""
@@ -228,6 +234,7 @@ def _deployed(path: Path, data: dict[str, Any]) -> Deployed:
         used=used,
         files=files,
         empty=tuple(name for name in used if name.lower() in data.get("fit", {}).get("load", ())),
+        told="fit" in data,
         act_words=int(memory["activation_words"]),
         jobs=len(data["program"]),
     )

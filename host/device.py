@@ -69,6 +69,7 @@ class Device:
         self.silence, self.patience = silence, patience
         self.retries = 0  # steps repeated so far
         self.placed = False  # whether the board knows where the next words of a memory go
+        self.advice = _LOAD  # where the board does not run the network as it should
 
     # ---------------------------------------------------------------- steps
 
@@ -118,10 +119,10 @@ class Device:
             except LinkError:
                 pass
         if code == ERRORS["FRAME"][0]:
-            return IntactError(f"{self.name}: {_OTHER}: its input has another size; {_LOAD}")
+            return IntactError(f"{self.name}: {_OTHER}: its input has another size; {self.advice}")
         if code is not None:
             meaning = dict(ERRORS.values()).get(code, "unknown error")
-            return IntactError(f"{self.name}: error {code} of the accelerator: {meaning}; {_LOAD}")
+            return IntactError(f"{self.name}: error {code} of the accelerator: {meaning}; {self.advice}")
         return IntactError(f"{self.name}: {error}")
 
     # ---------------------------------------------------------------- what a host wants
@@ -159,16 +160,15 @@ class Device:
     ) -> None:
         """Writes memory images. progress: called with the bytes written so far, and those of all.
 
-        The images are read and checked before the first byte is sent. A program loses its header first and is
-        written last: a load that stopped half way leaves a network that is refused, not one that gives wrong codes.
+        The images are read and checked before the first byte is sent. The program, which goes with any of them, loses
+        its header first and is written last: a load that stopped half way leaves a network that is refused, not one
+        that gives wrong codes.
         """
-        order = sorted((t for t in targets if t in deployed.used), key=lambda target: target == "PROGRAM")
-        images = [(target, *deployed.image(target)) for target in order]
+        images = [(target, *deployed.image(target)) for target in deployed.to_load(targets)]
         total = sum(len(words) * width // 8 for _, words, width in images)
         done = 0
         self.reset()
-        if "PROGRAM" in order:
-            self._step(lambda: self.client.load("PROGRAM", [0], PROGRAM_BITS))
+        self._step(lambda: self.client.load("PROGRAM", [0], PROGRAM_BITS))
         for target, words, width in images:
             part = max(1, BURST_WORDS * 32 // width)  # whole memory words, in one request where one fits
             self.placed = False
@@ -179,6 +179,7 @@ class Device:
                 if progress:
                     progress(done, total)
         self.reset()
+        self.advice = _REBUILT
 
     def _write(self, target: str, words: Sequence[int], width: int, address: int) -> None:
         self.client.load(target, words, width, None if self.placed else address)
@@ -195,15 +196,15 @@ class Device:
             result, cycles = self._step(lambda frame=frame: self._inference(frame))  # type: ignore[misc]
             if len(result) != deployed.target.size:
                 raise IntactError(
-                    f"{self.name}: {_OTHER}: {len(result)} bytes came out, not {deployed.target.size}; {_LOAD}"
+                    f"{self.name}: {_OTHER}: {len(result)} bytes came out, not {deployed.target.size}; {self.advice}"
                 )
             if cycles != deployed.cycles:
-                raise IntactError(f"{self.name}: {_OTHER}: {cycles:,} cycles, not {deployed.cycles:,}; {_LOAD}")
+                raise IntactError(f"{self.name}: {_OTHER}: {cycles:,} cycles, not {deployed.cycles:,}; {self.advice}")
             if index == 0:
                 for layer, found in zip(deployed.layers, self.layer_cycles(deployed), strict=True):
                     if found != layer.cycles:
                         told = f"{_OTHER}: layer {layer.name!r} took {found:,} cycles, not {layer.cycles:,}"
-                        raise IntactError(f"{self.name}: {told}; {_LOAD}")
+                        raise IntactError(f"{self.name}: {told}; {self.advice}")
             yield result, cycles
 
     def _inference(self, frame: bytes) -> tuple[bytes, int]:
@@ -228,3 +229,4 @@ class Device:
 
 _OTHER = "another network is in the board's memories"
 _LOAD = "--load writes this one"
+_REBUILT = "it was just loaded, so it is for other hardware: export it for this bitstream's (--packed, --serial-params)"

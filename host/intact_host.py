@@ -103,6 +103,8 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         parser.error("--manifest: the network's manifest.json is needed")
     if args.input is None and (args.labels or args.real or args.out or args.limit is not None):
         parser.error("--labels, --real, --limit and --out need --input")
+    if round(args.baud) < 1:
+        parser.error(f"--baud {args.baud:g}: at least 1 bit a second is needed")
     if args.limit is not None and args.limit < 1:
         parser.error(f"--limit {args.limit}: at least one input is needed")
     return args
@@ -135,7 +137,7 @@ def simulated(manifest: Path, blank: bool, err: Console) -> Iterator[str]:
 def opened(address: str, baud: int, name: str) -> Iterator[serial.SerialBase]:
     """An open port. Its time-out is twice what the longest exchange takes, and what the other end may wait."""
     slow = "://" in address
-    timeout = SIM_SECONDS if slow else 0.3 + 4 * (MAX_PAYLOAD + 16) * 10 / baud
+    timeout = SIM_SECONDS if slow else SILENCE + 4 * (MAX_PAYLOAD + 16) * 10 / baud
     try:
         port = serial.serial_for_url(address, baudrate=baud, timeout=timeout)
     except (OSError, ValueError, OverflowError) as error:  # SerialException is an OSError
@@ -178,6 +180,11 @@ def infer(args: argparse.Namespace, device: Device, network: Deployed, err: Cons
         f"{len(frames)} inferences of {network.cycles:,} cycles each, as predicted; "
         f"{len(frames) / seconds:.1f} a second with the link"
     )
+    if not (network.told or args.load or args.port == SIM):
+        err.print(
+            "the manifest names no board (--board, make bitstream): what a bitstream cannot fill, as an iCEBreaker's "
+            "weights, was not loaded"
+        )
     right = arrays.get("labels")
     if right is not None and right.ndim == 1 and len(right) >= len(codes) and np.prod(codes.shape[1:]) > 1:
         share = (codes.reshape(len(codes), -1).argmax(axis=1) == right[: len(codes)]).mean()
@@ -215,12 +222,11 @@ def work(args: argparse.Namespace, port: serial.SerialBase, err: Console, networ
         device.reset()
     if args.load and network is not None:
         began = time.monotonic()
-        total = sum(len(words) * width // 8 for words, width in map(network.image, network.used))
+        loaded = network.to_load(args.load)
+        total = sum(len(words) * width // 8 for words, width in map(network.image, loaded))
         with bar(err, "loading", total) as show:
             device.load(network, args.load, lambda done, _: show(done))
-        err.print(
-            f"loaded {', '.join(t for t in args.load if t in network.used).lower()} in {time.monotonic() - began:.1f} s"
-        )
+        err.print(f"loaded {', '.join(loaded).lower()} in {time.monotonic() - began:.1f} s")
     status = infer(args, device, network, err, arrays, frames) if network is not None and frames else 0
     if args.counters and network is not None:
         counters(device, network)
@@ -246,7 +252,7 @@ def run(args: argparse.Namespace) -> int:
     if args.out and (args.out.is_dir() or not os.access(args.out if args.out.exists() else args.out.parent, os.W_OK)):
         raise IntactError(f"{args.out}: cannot be written")  # not after the last inference
     if args.load and network is not None:
-        for target in set(args.load) & set(network.used):
+        for target in network.to_load(args.load):
             network.image(target)
     if args.port != SIM:
         with opened(args.port, round(args.baud), args.port) as port:
@@ -259,11 +265,15 @@ def main(argv: list[str] | None = None) -> int:
     """Exit status 0, or 1 after one line on stderr or where codes differ from known ones."""
     args = parse(argv)
     try:
-        return run(args)
+        status = run(args)
+        sys.stdout.flush()
+        return status
     except IntactError as error:
         print(f"error: {error}", file=sys.stderr)
-    except OSError as error:  # the port, unplugged, or the results' file
-        where = error.filename or f"port {args.port}"
+    except OSError as error:  # the port, unplugged, or where results go
+        where = error.filename or (f"port {args.port}" if isinstance(error, serial.SerialException) else "the results")
+        if isinstance(error, BrokenPipeError):  # nobody reads them: nor may Python at its end
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         print(f"error: {where}: {error.strerror or error}".splitlines()[0], file=sys.stderr)
     except KeyboardInterrupt:
         return 130

@@ -131,7 +131,10 @@ def test_a_boards_device_and_flow_agree(board: Any) -> None:
     device = find_device(board.name)
     assert device.family == board.family and board.holds is device
     rows, cols = parse_array(board.preset.array)
-    assert not choice.lacks(replace(for_array(rows, cols, board.preset.lanes), **area.DEPTHS), device) or board.family == "ice40"
+    assert (
+        not choice.lacks(replace(for_array(rows, cols, board.preset.lanes), **area.DEPTHS), device)
+        or board.family == "ice40"
+    )
     flow, family = build.FLOWS[board.family], FAMILIES[board.family]
     for hardware in (for_array(4, 4), for_array(8, 8, tables=2), HwConfig(16, 8, 4)):
         assert flow.multipliers(hardware) == devices.multipliers(hardware, family)

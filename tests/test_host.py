@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -243,7 +243,7 @@ def test_another_network_is_loaded_and_back(
             status, out, err = run(capfd, *arguments, "--load")
             assert status == 0, err
             assert np.array_equal(np.array([row.split() for row in out.splitlines()], int), net.result)
-            assert "loaded program, weights, params in" in err and board.holds(net.known)
+            assert "loaded weights, params, program in" in err and board.holds(net.known)
 
 
 @pytest.mark.parametrize("name", ["int8 logistic", "uint8 activations", "int8 softmax"])
@@ -263,15 +263,45 @@ def test_networks_of_tflite_are_loaded(name: str, capfd: pytest.CaptureFixture[s
     assert np.allclose(np.array([row.split() for row in out.splitlines()], float), wanted)
 
 
+def test_a_manifest_without_a_board_is_said(digits: Net, capfd: pytest.CaptureFixture[str]) -> None:
+    with on_a_terminal(board_with(digits).feed) as port:
+        arguments = ("--port", port, "--manifest", digits.host.path, "--input", digits.host.path.parent / "inputs.npz")
+        status, _, err = run(capfd, *arguments)
+        assert status == 0 and "names no board" in err
+        status, _, err = run(capfd, *arguments, "--load")
+        assert status == 0 and "names no board" not in err
+
+
+def test_what_was_loaded_and_is_refused_is_for_other_hardware(digits: Net, capfd: pytest.CaptureFixture[str]) -> None:
+    """As on an array whose products share blocks, which the registers do not tell."""
+    slower = replace(digits.known, layer_ends=[end + 1 for end in digits.known.layer_ends])
+    board = FakeBoard(digits.exported.config, [slower])
+    arguments = ("--manifest", digits.host.path, "--input", digits.host.path.parent / "inputs.npz", "--load")
+    with on_a_terminal(board.feed) as port:
+        status, _, err = run(capfd, "--port", port, *arguments)
+    assert status == 1 and err.splitlines()[-1].startswith("error: ")
+    assert "it was just loaded, so it is for other hardware" in err.splitlines()[-1]
+
+
 def test_parts_of_a_network(digits: Net, capfd: pytest.CaptureFixture[str]) -> None:
     board = board_with(digits)
     for target in ("PROGRAM", "PARAMS", "WEIGHTS"):
         board.memories[target][1] ^= 1
     with on_a_terminal(board.feed) as port:
-        assert run(capfd, "--port", port, "--manifest", digits.host.path, "--load", "weights,params")[0] == 0
-        assert not board.holds(digits.known)
         assert run(capfd, "--port", port, "--manifest", digits.host.path, "--load", "program")[0] == 0
+        assert not board.holds(digits.known)
+        status, _, err = run(capfd, "--port", port, "--manifest", digits.host.path, "--load", "params,weights")
+        assert status == 0 and "loaded weights, params, program in" in err
     assert board.holds(digits.known)
+
+
+@pytest.mark.parametrize("part", ["all", "weights"])
+def test_a_part_that_stops_leaves_nothing_that_runs(part: str, digits: Net, capfd: pytest.CaptureFixture[str]) -> None:
+    board = board_with(digits)
+    board.to_board = lambda data: data if board.requests < 40 else b""
+    with on_a_terminal(board.feed) as port:
+        refusal(capfd, "--port", port, "--manifest", digits.host.path, "--load", part)
+    assert board.memories["PROGRAM"][0] == 0
 
 
 def test_what_the_bitstream_cannot_fill_is_loaded_unasked(
@@ -285,10 +315,10 @@ def test_what_the_bitstream_cannot_fill_is_loaded_unasked(
     arguments = ("--manifest", copy / "manifest.json", "--input", copy / "inputs.npz")
     with on_a_terminal(board.feed) as port:
         status, _, err = run(capfd, "--port", port, *arguments)
-        assert status == 0 and "loaded weights in" in err and board.holds(digits.known)
+        assert status == 0 and "loaded weights, program in" in err and board.holds(digits.known)
         board.memories["PARAMS"][1] ^= 1
         status, _, err = run(capfd, "--port", port, *arguments, "--load", "params")
-        assert status == 0 and "loaded weights, params in" in err and board.holds(digits.known)
+        assert status == 0 and "loaded weights, params, program in" in err and board.holds(digits.known)
 
 
 def test_a_load_that_stops_leaves_nothing_that_runs(digits: Net, capfd: pytest.CaptureFixture[str]) -> None:
