@@ -3,7 +3,8 @@
 ##! MODEL=FILE          sim, bitstream, weights, program: the quantised model (default: models/digits.pt)
 ##! SIM=NAME            sim: verilator (default) or icarus
 ##! INPUT=FILE          sim: .npy or .npz with inputs [N, ...]: integers are codes, floats are real values
-##! ARRAY=RxC           sim, bitstream, latency: rows x columns of the MAC array, input lanes x output lanes (default: 8x8, the board's);
+##! ARRAY=RxC           sim, bitstream, latency: rows x columns of the MAC array, input lanes x output lanes (default: 8x8, the board's,
+##!                     the last bitstream's);
 ##!                     auto: bitstream: the fastest of those tried that the board holds
 ##! MATCH=RUNTIME       sim, bitstream, weights: whose arithmetic to follow bit for bit (default: the model's own framework's)
 ##! EXPORT_ARGS=ARGS    sim, bitstream, weights: more options of pyexport/export.py, those that say what is built, as one string
@@ -22,7 +23,7 @@
 ##!                     arty_a7_100t, pynq_z2
 ##! REUSE=DIR           weights: the finished build to put MODEL into (default: the board's newest in build/bitstream/)
 ##! FLASH=1             program: into the board's flash, where it stays when power goes
-##! BOARDS=NAMES        area: devices of which boards (default: all but Xilinx)
+##! BOARDS=NAMES        area: devices of which boards (default: all)
 ##! FMAX=1              area: place and route too
 ##! SEEDS=NUMBER        area: placements of each array (default: 3)
 ##! READERS=NAMES       fuzz: which readers (default: all)
@@ -123,7 +124,7 @@ area: ## what the hardware costs, array by array and part by part: make area ARR
 		$(if $(filter-out 0,$(FMAX)),--fmax) $${CLOCK:+--clock "$$CLOCK"} $${SEEDS:+--seeds "$$SEEDS"} \
 		$${PNR_ARGS:+--pnr-args="$$PNR_ARGS"} $${OUT:+--out "$$OUT"}
 
-latency: ## times of the MLPerf Tiny networks beside published ones: make latency CLOCK=80, or the clock of a bitstream
+latency: ## times of the MLPerf Tiny networks beside published ones: make latency CLOCK=80, or those of a bitstream
 	@scripts/setup.sh sim
 	@$(PY) scripts/latency.py $${ARRAY:+--array "$$ARRAY"} $${CLOCK:+--clock "$$CLOCK"}
 

@@ -130,10 +130,17 @@ def script(board: Board, cells: Cells, hardware: HwConfig, statistics: Path) -> 
     )
 
 
+def name_of(board: Board, hardware: HwConfig) -> str:
+    """Of an array's files."""
+    return f"{board.name}-{hardware.array}-{hardware.lanes}" + ("-packed" if hardware.packed else "")
+
+
 def digest(board: Board, text: str) -> str:
-    """What names a result: the commands and the contents of every file that they read."""
+    """What names a result: the commands, every file that they read, the flow and its tools' versions."""
     hashed = hashlib.sha256(text.encode())
-    for path in [*sorted((ROOT / "rtl").glob("*.vh")), *build.sources(board), ROOT / board.pins]:
+    flow = [ROOT / "constraints" / f"{board.family}_{what}.py" for what in ("flow", "registers")]
+    tools = [path for path in [*flow, ROOT / "requirements" / "board.txt"] if path.is_file()]
+    for path in [*sorted((ROOT / "rtl").glob("*.vh")), *build.sources(board), ROOT / board.pins, *tools]:
         hashed.update(path.name.encode() + path.read_bytes())
     return hashed.hexdigest()[:16]
 
@@ -141,7 +148,7 @@ def digest(board: Board, text: str) -> str:
 def synthesise(console: Console, board: Board, hardware: HwConfig, folder: Path) -> dict[str, Any]:
     """`stat -json` of one array, from `folder` where it has been made before. Raises IntactError."""
     cells = CELLS[board.family]
-    name = f"{board.name}-{hardware.array}-{hardware.lanes}"
+    name = name_of(board, hardware)
     known = digest(board, script(board, cells, hardware, folder / "statistics"))
     statistics = folder / f"{name}-{known}.json"
     if not statistics.exists():
@@ -150,7 +157,7 @@ def synthesise(console: Console, board: Board, hardware: HwConfig, folder: Path)
         commands.write_text(script(board, cells, hardware, made))
         command = [tool("yosys"), "-q", "-s", relative(commands)]
         Stages(console, folder).run(f"synthesis {hardware.array}", f"{name}.log", command)
-        for old in folder.glob(f"{name}-*.json"):
+        for old in folder.glob(f"{name}-{'[0-9a-f]' * len(known)}.json"):
             old.unlink()
         made.replace(statistics)
     found: dict[str, Any] = json.loads(statistics.read_text())
@@ -166,7 +173,7 @@ def place_and_route(console: Console, board: Board, hardware: HwConfig, effort: 
     flow = build.FLOWS[board.family]
     clock, pll = flow.pll(board, effort.clock or board.clock)
     parameters = {"CLOCKS_PER_BIT": clocks_per_bit(clock, board.baud), **pll, **hardware.verilog_parameters()}
-    name = f"{board.name}-{hardware.array}-{hardware.lanes}"
+    name = name_of(board, hardware)
     wanted_of = {
         seed: digest(board, f"{board} {parameters} {effort.options} seed {seed}") for seed in range(1, effort.seeds + 1)
     }

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pyexport.devices import Device, Preset, find_device
 from pyexport.errors import IntactError
 
+LONGEST = 0.45  # seconds: within SILENCE of host/client.py
+
 
 @dataclass(frozen=True)
 class Board:
@@ -19,7 +21,7 @@ class Board:
     family: which flow builds it.  device, package, speed: as the place-and-route tool names them.
     pins: constraint file.  top: file of the module `top`.
     clock_in, clock: MHz of the oscillator and, unless told otherwise, of the core.
-    baud: of the serial port.
+    baud: of the serial port.  timer: its top's TIMER, of the serial link.
     serial: whether the host speaks over a serial line; else the design is a block with AXI buses beside a processor.
     """
 
@@ -33,6 +35,7 @@ class Board:
     clock_in: float
     clock: float
     baud: int
+    timer: int = 22
     serial: bool = True
 
     @property
@@ -124,6 +127,7 @@ BOARDS = {
         ),
         Board(
             name="icebreaker",
+            timer=20,
             family="ice40",
             device="up5k",
             package="sg48",
@@ -143,6 +147,22 @@ def find_board(name: str) -> Board:
     if name not in BOARDS:
         raise IntactError(f"board {name!r} is unknown; there are: {', '.join(sorted(BOARDS))}")
     return BOARDS[name]
+
+
+def check_line(board: Board, clock: float, baud: int) -> None:
+    """Refuses what does not go with the serial link's timer, 2^timer clocks: a clock in MHz so slow that the host does
+    not wait for it, or a line so slow that a byte outlasts it. Raises IntactError.
+    """
+    seconds = 2**board.timer / (clock * 1e6)
+    if seconds > LONGEST:
+        raise IntactError(
+            f"clock: at {clock:g} MHz the serial link waits {seconds:.2f} s, longer than a host ({LONGEST:g} s); "
+            f"ask for {2**board.timer / LONGEST / 1e6:.1f} MHz or more"
+        )
+    if 11 / baud > seconds:
+        raise IntactError(
+            f"baud: a byte at {baud} outlasts the serial link's timer, {seconds:.2f} s; take a higher --baud"
+        )
 
 
 def clocks_per_bit(clock: float, baud: int) -> int:

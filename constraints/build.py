@@ -30,7 +30,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from constraints.boards import BOARDS, Board, clocks_per_bit, find_board
+from constraints.boards import BOARDS, Board, check_line, clocks_per_bit, find_board
 from constraints.ecp5_flow import Ecp5
 from constraints.flow import BITSTREAMS, RESULT, ROOT, Figure, Flow, Stages, Timing, build_folder, positive, relative
 from constraints.gowin_flow import Gowin
@@ -146,7 +146,14 @@ def build(console: Console, options: argparse.Namespace) -> Path:
     flow = FLOWS[board.family]
     clock_mhz, pll = flow.pll(board, options.clock or board.clock)
     baud = round(options.baud or board.baud)
-    line = {"CLOCKS_PER_BIT": clocks_per_bit(clock_mhz, baud)} if board.serial else {}
+    line = {}
+    if board.serial:
+        line["CLOCKS_PER_BIT"] = clocks_per_bit(clock_mhz, baud)
+        check_line(board, clock_mhz, baud)
+    ignored = {"--seed": options.seed != 1, "--pnr-args": bool(options.pnr_args)} if not flow.routes else {}
+    ignored |= {} if board.serial else {"--clock": bool(options.clock), "--baud": bool(options.baud)}
+    if given := [name for name, said in ignored.items() if said]:
+        raise IntactError(f"{board.name}: nothing here takes {', '.join(given)}: leave it out")
     write_files({}, folder)  # says at once where a folder cannot be written
     stages = Stages(console, folder)
     images = folder / "export"

@@ -235,6 +235,16 @@ def synthesis_script(sources: Sequence[Path], parameters: Mapping[str, int | str
     )
 
 
+def in_reach(clock_in: float, wanted: float, limits: tuple[float, float], best: Pll | None) -> Pll:
+    """`best`, the setting found. Raises IntactError where none is near `wanted`, or that is not within `limits`."""
+    if best is None or best.clock < wanted / 2 or not limits[0] <= wanted <= limits[1]:
+        raise IntactError(
+            f"clock: the PLL makes nothing near {wanted:g} MHz from {clock_in:g} MHz; "
+            f"ask for {limits[0]:g} to {limits[1]:g} MHz"
+        )
+    return best
+
+
 def first_error(log: Path) -> str:
     """The first line of a tool's output that is an error, and ADVICE on it, else its last.
 

@@ -13,7 +13,20 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from constraints.boards import Board
-from constraints.flow import FIFO, ROOT, Figure, Flow, Memory, Pll, Stages, Timing, relative, synthesis_script, tool
+from constraints.flow import (
+    FIFO,
+    ROOT,
+    Figure,
+    Flow,
+    Memory,
+    Pll,
+    Stages,
+    Timing,
+    in_reach,
+    relative,
+    synthesis_script,
+    tool,
+)
 from pyexport.devices import FAMILIES
 from pyexport.errors import IntactError
 
@@ -151,8 +164,4 @@ def xilinx_pll(clock_in: float, wanted: float) -> Pll:
             if 800 <= oscillator <= 1600 and 1 <= post <= 128:
                 settings.append(Pll(multiply, divide, post, oscillator / post))
     best = max(settings, key=lambda pll: (round(pll.clock, 6), -pll.divide, -pll.multiply), default=None)
-    if best is None or best.clock < wanted / 2:
-        raise IntactError(
-            f"clock: the PLL makes nothing near {wanted:g} MHz from {clock_in:g} MHz; ask for 7 to 800 MHz"
-        )
-    return best
+    return in_reach(clock_in, wanted, (7, 800), best)

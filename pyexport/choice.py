@@ -69,13 +69,8 @@ class Trial:
 
     @property
     def name(self) -> str:
-        """The array, with its requantise lanes where there could be more."""
-        hardware = self.hardware
-        parts = [hardware.array]
-        if hardware.lanes < math.gcd(hardware.rows, hardware.cols):
-            parts.append(f"{hardware.lanes} requantise lane{'s' if hardware.lanes > 1 else ''}")
-        parts += ["packed"] if hardware.packed else []
-        return ", ".join([*parts, "serial parameters"] if hardware.prm_serial else parts)
+        """`array_name` of its hardware."""
+        return array_name(self.hardware)
 
 
 @dataclass(frozen=True)
@@ -85,6 +80,15 @@ class Choice:
     device: Device
     chosen: Trial
     trials: tuple[Trial, ...]
+
+
+def array_name(hardware: HwConfig) -> str:
+    """The array, with its requantise lanes where there could be more, and its options."""
+    parts = [hardware.array]
+    if hardware.lanes < math.gcd(hardware.rows, hardware.cols):
+        parts.append(f"{hardware.lanes} requantise lane{'s' if hardware.lanes > 1 else ''}")
+    parts += ["packed"] if hardware.packed else []
+    return ", ".join([*parts, "serial parameters"] if hardware.prm_serial else parts)
 
 
 def need(hardware: HwConfig, device: Device) -> Need:
@@ -224,7 +228,7 @@ def choose(device: Device, wanted: Wanted, measure: Measure) -> Choice:
         if one.why_not:
             raise IntactError(
                 f"array {one.name} does not fit {device.name}: it takes {'; '.join(one.why_not)}; "
-                f"--array {AUTO} finds what fits"
+                f"fewer requantise lanes (--lanes), two products a block (--packed) take less, --array {AUTO} tries them"
             )
         return Choice(device, one, (one,))
     trials = try_all(device, wanted, measure)

@@ -3,7 +3,8 @@
     .venv/bin/python scripts/latency.py [--array 8x8] [--lanes N] [--packed] [--clock MHZ] [--bench FILE]
 
 Cycles are the predicted ones; where `make bench` has not measured the same they are marked. The clock is what place
-and route reached in the last `make bitstream` of this array, as far as it is trusted there, or --clock.
+and route reached in the last `make bitstream`, as far as it is trusted there, or --clock; the array is that bitstream's
+unless --array, --lanes or --packed ask for another one.
 """
 
 from __future__ import annotations
@@ -19,13 +20,14 @@ from pyexport import bootstrap
 bootstrap.ready(("numpy", "flatbuffers", "rich"))
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from rich.table import Table
 
 from constraints.flow import BUILDS, RESULT, ROOT, positive
-from pyexport import export, golden, hwconfig, quantise, report
+from pyexport import choice, export, golden, hwconfig, quantise, report
 from pyexport.errors import IntactError
 from pyexport.hwconfig import HwConfig
 from sim.topologies import TOPOLOGIES
@@ -87,29 +89,29 @@ def cycles(config: HwConfig, bench: Path) -> dict[str, tuple[int, bool]]:
     return result
 
 
-def built_clock(config: HwConfig, folder: Path) -> tuple[float, str]:
-    """MHz that the newest bitstream of `config`'s array may have, and which bitstream it is. Raises IntactError.
+def built(wanted: Mapping[str, int], folder: Path) -> tuple[HwConfig, float, str]:
+    """Hardware of the newest bitstream, the MHz that it may have, and which bitstream it is. Raises IntactError.
 
-    The array with its lanes and packing, whatever the memories. Of the fmax that place and route reports only the share
-    that is trusted on its device counts.
+    wanted: Verilog parameters that it must have. Of the fmax that place and route reports only the share that is
+    trusted on its device counts.
     """
-    results: list[tuple[float, float, str]] = []
+    results: list[tuple[float, str, float, dict[str, int]]] = []
     for path in folder.glob(f"*/{RESULT}"):
         try:
             result = json.loads(path.read_text())
-            built = {name: result["hardware"][name] for name in ARRAY}
+            found = {name: int(result["hardware"][name]) for name in ARRAY}
             usable, seed = float(result["fmax_mhz"] * result["derating"]), int(result["seed"])
         except (ValueError, KeyError, TypeError):  # of an older checkout
             continue
-        if built.items() <= config.verilog_parameters().items():
-            results.append((path.stat().st_mtime, usable, f"fmax of {path.parent.name}, seed {seed}"))
+        if wanted.items() <= found.items():
+            results.append((path.stat().st_mtime, f"fmax of {path.parent.name}, seed {seed}", usable, found))
     if not results:
+        asked = ", ".join(f"{name.lower()} {value}" for name, value in wanted.items())
         raise IntactError(
-            f"no bitstream of {config.array} with {config.lanes} requantise lanes in {folder}: say CLOCK=MHZ, or "
-            f"make bitstream ARRAY={config.array} first"
+            f"no bitstream{f' with {asked}' if asked else ''} in {folder}: say CLOCK=MHZ, or make bitstream first"
         )
-    _, usable, said = max(results)
-    return usable, said
+    _, said, usable, found = max(results, key=lambda result: result[:3])
+    return HwConfig(**{name.lower(): value for name, value in found.items()}), usable, said
 
 
 def latency_table(array: str, clock: float, said: str, measured: dict[str, tuple[int, bool]]) -> Table:
@@ -130,7 +132,7 @@ def latency_table(array: str, clock: float, said: str, measured: dict[str, tuple
 def main(arguments: list[str] | None = None) -> int:
     """The command behind `make latency`."""
     parser = export.Parser(prog="latency.py", description="Inference times beside published ones.")
-    parser.add_argument("--array", default="8x8", metavar="RxC", help="default 8x8")
+    parser.add_argument("--array", metavar="RxC", help="default: the newest bitstream's; with --clock 8x8")
     parser.add_argument("--lanes", type=int, metavar="N", help="requantise lanes at most")
     parser.add_argument("--packed", action="store_true", help="two products a multiplier block")
     parser.add_argument("--clock", type=positive, metavar="MHZ", help="default: what the newest bitstream reached")
@@ -139,15 +141,17 @@ def main(arguments: list[str] | None = None) -> int:
     out = report.console()
     try:
         most = 64 if options.lanes is None else options.lanes
-        config = hwconfig.for_array(*hwconfig.parse_array(options.array), most, options.packed)
+        config = hwconfig.for_array(*hwconfig.parse_array(options.array or "8x8"), most, options.packed)
+        clock, said = options.clock, "the clock as given"
+        if clock is None:
+            wanted = {"ROWS": config.rows, "COLS": config.cols} if options.array else {}
+            wanted |= {"LANES": options.lanes} if options.lanes is not None else {}
+            wanted |= {"PACKED": 1} if options.packed else {}
+            config, clock, said = built(wanted, BUILDS)
         measured = cycles(config, options.bench)
-        if options.clock is None:
-            clock, said = built_clock(config, BUILDS)
-        else:
-            clock, said = options.clock, "the clock as given"
     except export.REFUSALS as error:
         return export.refused(error)
-    said_array = config.array + (", packed" if config.packed else "")
+    said_array = choice.array_name(config)
     out.print(latency_table(said_array, clock, said, measured))
     if not all(exact for _, exact in measured.values()):
         out.print("* cycles as predicted, not measured here by make bench", soft_wrap=True)

@@ -14,7 +14,7 @@ import pytest
 from rich.console import Console
 
 from constraints import build
-from constraints.boards import BOARDS, Board, clocks_per_bit, find_board
+from constraints.boards import BOARDS, Board, check_line, clocks_per_bit, find_board
 from constraints.ecp5_flow import Ecp5, ecp5_pll, placer, timing
 from constraints.ecp5_registers import absorb
 from constraints.flow import RESULT, ROOT, Memory, Stages, build_folder, relative
@@ -124,6 +124,11 @@ def test_what_the_exporter_is_told() -> None:
         (["--baud", "-1"], "invalid positive value"),
         (["--baud", "0.4"], "baud: 0 cannot be made"),
         (["--clock", "1e-310"], "invalid positive value"),
+        (["tangnano9k", "--clock", "900"], "ask for 10 to 400 MHz"),
+        (["ulx3s", "--clock", "10", "--baud", "115200"], "longer than a host (0.45 s); ask for 9.3 MHz or more"),
+        (["--baud", "150"], "outlasts the serial link's timer"),
+        (["arty_a7_35t", "--seed", "2"], "arty_a7_35t: nothing here takes --seed"),
+        (["pynq_z2", "--clock", "50", "--baud", "9600"], "nothing here takes --clock, --baud"),
         (["icebreaker", "--clock", "5"], "clock: 5 MHz is half of what the PLL cannot make: 10 MHz"),
     ],
 )
@@ -194,6 +199,14 @@ def test_timing_takes_the_worst_clock() -> None:
     clock = timing(report)
     assert (clock.fmax, clock.target) == (70.0, 75.0)
     assert clock.path == "a.Q -> b.D: 4.0 ns, 3.0 of it wires"
+
+
+@pytest.mark.parametrize("board", BOARDS.values(), ids=BOARDS)
+def test_the_timer_is_the_tops(board: Board) -> None:
+    top = (ROOT / board.top).read_text()
+    assert (f"parameter TIMER = {board.timer}," in top) == board.serial
+    if board.serial:
+        check_line(board, board.clock, board.baud)
 
 
 def test_a_failed_stage_is_one_error() -> None:

@@ -59,9 +59,12 @@ def test_the_clock_is_that_of_the_newest_bitstream(tmp_path: Path) -> None:
     for name, text in (("torn", "{"), ("list", "[]"), ("empty", "{}")):
         (tmp_path / name).mkdir()
         (tmp_path / name / "result.json").write_text(text)
-    assert latency.built_clock(CONFIG, tmp_path) == (30.0, "fmax of new, seed 3")
-    with pytest.raises(IntactError, match="no bitstream of 16x16"):
-        latency.built_clock(hwconfig.for_array(16, 16), tmp_path)
+    assert latency.built({}, tmp_path) == (hwconfig.for_array(8, 8, 2), 70.0, "fmax of two-lanes, seed 3")
+    assert latency.built({"ROWS": 8, "LANES": 8}, tmp_path) == (CONFIG, 30.0, "fmax of new, seed 3")
+    with pytest.raises(IntactError, match="no bitstream with rows 16, packed 1 in"):
+        latency.built({"ROWS": 16, "PACKED": 1}, tmp_path)
+    with pytest.raises(IntactError, match="no bitstream in"):
+        latency.built({}, tmp_path / "nowhere")
 
 
 @pytest.mark.parametrize("arguments", [["--clock", "0"], ["--array", "8", "--clock", "50"], ["--lanes", "0"]])

@@ -130,8 +130,8 @@ foreach name {read_verilog read_xdc synth_design opt_design place_design phys_op
     proc $name args "said $name \\$args"
 }
 proc current_fileset args { return sources }
-proc get_timing_paths args { return path }
-proc get_property args { return $::env(SLACK) }
+proc get_timing_paths args { return [lindex $args 0] }
+proc get_property {what path} { return [expr {$path eq "-hold" ? $::env(HOLD) : $::env(SLACK)}] }
 proc ipx::current_core args { return core }
 proc ipx::get_bus_interfaces {name args} { expr {$name in $::env(BUSES) ? $name : ""} }
 proc ipx::get_user_parameters {name args} { return user:$name }
@@ -155,7 +155,7 @@ def vivado(script: str, board: str, **environment: str) -> subprocess.CompletedP
     assert tclsh
     return subprocess.run(
         [tclsh, folder / "stand_ins.tcl", SCRIPTS / script, folder],
-        env={"SLACK": "0.25", "BUSES": "s_axil s_axis m_axis"} | environment,
+        env={"SLACK": "0.25", "HOLD": "0.02", "BUSES": "s_axil s_axis m_axis"} | environment,
         cwd=ROOT, capture_output=True, text=True, check=False,
     )  # fmt: skip
 
@@ -177,6 +177,8 @@ def test_vivados_script_makes_a_bitstream() -> None:
     assert said["write_bitstream"][-1].endswith("/intact.bit")
     late = vivado("vivado.tcl", "arty_a7_35t", SLACK="-0.125")
     assert late.returncode != 0 and "missed by 0.125 ns" in late.stderr and "write_bitstream" not in late.stdout
+    early = vivado("vivado.tcl", "arty_a7_35t", HOLD="-0.01")
+    assert early.returncode != 0 and "0.01 ns too short" in early.stderr and "write_bitstream" not in early.stdout
 
 
 @pytest.mark.skipif(not shutil.which("tclsh"), reason="tclsh is not on PATH")

@@ -36,5 +36,9 @@ set slack [get_property SLACK [lindex [get_timing_paths -setup -max_paths 1 -nwo
 if {$slack < 0} {
     error "timing: the clock is missed by [expr {-$slack}] ns; build again with a lower --clock (timing.rpt says where)"
 }
+set hold [get_property SLACK [lindex [get_timing_paths -hold -max_paths 1 -nworst 1] 0]]
+if {$hold < 0} {
+    error "timing: a path is [expr {-$hold}] ns too short, whatever the clock (timing.rpt says which)"
+}
 write_bitstream -force [file join $folder intact.bit]
 puts "slack $slack ns; bitstream: [file join $folder intact.bit]"
