@@ -228,7 +228,7 @@ def choose(device: Device, wanted: Wanted, measure: Measure) -> Choice:
         if one.why_not:
             raise IntactError(
                 f"array {one.name} does not fit {device.name}: it takes {'; '.join(one.why_not)}; "
-                f"fewer requantise lanes (--lanes), two products a block (--packed) take less, --array {AUTO} tries them"
+                f"fewer requantise lanes (--lanes) and two products a block (--packed) take less; --array {AUTO} tries"
             )
         return Choice(device, one, (one,))
     trials = try_all(device, wanted, measure)
