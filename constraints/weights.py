@@ -64,13 +64,16 @@ def newest(board: Board) -> Path:
     return max(found)[1]
 
 
-def export(stages: Stages, model: Path, options: argparse.Namespace, hardware: HwConfig, folder: Path) -> None:
+def export(
+    stages: Stages, board: Board, model: Path, options: argparse.Namespace, hardware: HwConfig, folder: Path
+) -> None:
     """Memory images of `model` for exactly `hardware`, into `folder`. Raises IntactError where it does not fit."""
     config = stages.folder / HARDWARE
     values = {name.lower(): value for name, value in hardware.verilog_parameters().items()}
     write_files({HARDWARE: json.dumps(values).encode()}, stages.folder)
     more = exporter_options([], options)[0]
-    command = [sys.executable, "pyexport/export.py", str(model), "-o", str(folder), "--config", str(config), *more]
+    command = [sys.executable, "pyexport/export.py", str(model), "-o", str(folder), "--config", str(config)]
+    command += ["--board", board.name, *more]
     stages.run("export", "export.log", command)
     exported = json.loads((folder / "manifest.json").read_text())["hardware"]
     if exported != hardware.verilog_parameters():  # --export-args may say another --config
@@ -101,7 +104,7 @@ def weights(console: Console, options: argparse.Namespace) -> Path:
     write_files({}, work)
     stages, flow = Stages(console, work), FLOWS[board.family]
     images = work / "export"
-    export(stages, model.resolve(), options, hardware, images)
+    export(stages, board, model.resolve(), options, hardware, images)
     parameters = before["settings"] | hardware.verilog_parameters() | images_of(hardware, images)
     placed = flow.refill(stages, board, sources(board), parameters, finished)
     bitstream = flow.pack(stages, board, placed)

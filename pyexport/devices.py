@@ -30,17 +30,19 @@ MOST_LUTS = 0.9  # of a device: fuller ones do not route, or only slowly
 class Memory:
     """A memory that must become block RAM: its instance name, words, bits of a word.
 
-    slice: bits under one write enable, 0 for all of a word.
+    slice: bits under one write enable, 0 for all of a word.  unread: bits of the last slice that nothing reads, which
+    synthesis leaves out.
     """
 
     instance: str
     depth: int
     width: int
     slice: int = 0
+    unread: int = 0
 
     @property
     def bits(self) -> int:
-        return self.depth * self.width
+        return self.depth * (self.width - self.unread)
 
 
 @dataclass(frozen=True)
@@ -232,6 +234,7 @@ def beyond(fields: Mapping[str, int], family: Family) -> str | None:
 def memories(hardware: HwConfig) -> list[Memory]:
     """What must become block RAM, by instance name in rtl/intact_core.v and the modules that it joins."""
     write = 8 * hardware.lanes  # a drain beat
+    products = 8 * hardware.rows * hardware.cols  # bits of a word of weights
     if hardware.window:
         bank = -(-hardware.act_depth // BANKS)
         activations = [Memory(f"gen_bank[{i}]", bank, hardware.act_bits, write) for i in range(BANKS)]
@@ -244,7 +247,7 @@ def memories(hardware: HwConfig) -> list[Memory]:
         parameters = Memory("parameter_memory", hardware.prm_depth, hardware.prm_bits, HOST_SLICE)
     return [
         *activations,
-        Memory("weight_memory", hardware.wgt_depth, hardware.wgt_bits, HOST_SLICE),
+        Memory("weight_memory", hardware.wgt_depth, hardware.wgt_bits, HOST_SLICE, hardware.wgt_bits - products),
         parameters,
         Memory("program_memory", hardware.prg_depth, PROGRAM_BITS, HOST_SLICE),
         Memory("layer_counters", hardware.layers, LAYER_BITS),
@@ -280,7 +283,8 @@ def blocks_of(part: Memory, family: Family) -> int:
     choices = []
     for depth, width in family.shapes:
         byte = min(family.byte, width)
-        columns = -(-slices * -(-bits // byte) * byte // width)
+        enabled = (slices - 1) * -(-bits // byte) + -(-(bits - part.unread) // byte)
+        columns = -(-enabled * byte // width)
         choices.append(-(-part.depth // depth) * columns)
     return min(choices)
 
@@ -288,7 +292,7 @@ def blocks_of(part: Memory, family: Family) -> int:
 def is_large(memory: Memory, family: Family) -> bool:
     """Whether a memory lies outside block RAM."""
     large = family.large.get(memory.instance)
-    return large is not None and memory.bits > large.least and memory.depth <= large.depth
+    return large is not None and memory.depth * memory.width > large.least and memory.depth <= large.depth
 
 
 def left_empty(hardware: HwConfig, family: Family) -> list[str]:

@@ -66,6 +66,15 @@ def test_block_rams_are_what_yosys_takes(shape: tuple[int, int, int]) -> None:
     assert devices.block_rams(Memory("memory", *shape), ECP5) == MAPPED[shape]
 
 
+@pytest.mark.parametrize(("rows", "cols", "depth", "blocks"), [(1, 2, 2048, 2), (3, 3, 1024, 5)])
+def test_bits_that_fill_up_a_word_take_nothing(rows: int, cols: int, depth: int, blocks: int) -> None:
+    """A word of weights is whole slices of 32 bits; what no multiplier reads is not synthesised."""
+    (weights,) = (
+        each for each in devices.memories(for_array(rows, cols, wgt_depth=depth)) if each.instance == "weight_memory"
+    )
+    assert weights.bits == 8 * rows * cols * depth and devices.block_rams(weights, ECP5) == blocks
+
+
 @pytest.mark.parametrize(
     ("array", "depths", "blocks"),
     [
