@@ -130,6 +130,9 @@ def test_contents_go_where_the_build_has_their_blocks(monkeypatch: pytest.Monkey
     config = Ecp5().refill(NoTools(new, other, version), board, [], {}, old)
     assert config.read_text() == configuration({9: other["a"], 3: other["b"]})
     assert (new / BLOCKS).read_text() == (old / BLOCKS).read_text()  # the result is a finished build itself
+    unread = {"unread": random_words(5)}  # which the rest of synthesis left out of the build
+    again = Ecp5().refill(NoTools(new, other | unread, version), board, [], {}, old)
+    assert again.read_text() == configuration({9: other["a"], 3: other["b"]})
     config.unlink()
     wrong = [(other, "Yosys 0.71", "built by another yosys"), ({"a": other["a"]}, version, "has other memories")]
     for blocks, found, message in wrong:
