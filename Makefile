@@ -124,7 +124,7 @@ area: ## what the hardware costs, array by array and part by part: make area ARR
 		$(if $(filter-out 0,$(FMAX)),--fmax) $${CLOCK:+--clock "$$CLOCK"} $${SEEDS:+--seeds "$$SEEDS"} \
 		$${PNR_ARGS:+--pnr-args="$$PNR_ARGS"} $${OUT:+--out "$$OUT"}
 
-latency: ## times of the MLPerf Tiny networks beside published ones: make latency CLOCK=80, or those of a bitstream
+latency: ## times of the MLPerf Tiny networks beside published ones: make latency CLOCK=80, or of the newest bitstream
 	@scripts/setup.sh sim
 	@$(PY) scripts/latency.py $${ARRAY:+--array "$$ARRAY"} $${CLOCK:+--clock "$$CLOCK"}
 
