@@ -134,6 +134,13 @@ def show(console: Console, board: Board, hardware: HwConfig, used: list[Figure],
     console.print(f"slowest path: {clock.path}", highlight=False, soft_wrap=True)
 
 
+def say_empty(console: Console, hardware: HwConfig, flow: Flow) -> None:
+    """What the bitstream does not hold."""
+    if empty := left_empty(hardware, flow.family):
+        remark = "lie in memories that a bitstream cannot fill: host/intact_host.py loads them before it runs inputs"
+        console.print(f"{' and '.join(empty)} {remark}", highlight=False, soft_wrap=True)
+
+
 def build(console: Console, options: argparse.Namespace) -> Path:
     """All stages; returns the bitstream. Raises IntactError at the first that fails."""
     board = find_board(options.board)
@@ -175,9 +182,7 @@ def build(console: Console, options: argparse.Namespace) -> Path:
             "--seed), a lower clock (CLOCK, --clock), or --allow-timing-fail of constraints/build.py"
         )
     bitstream = flow.pack(stages, board, placed)
-    if empty := left_empty(hardware, flow.family):
-        remark = "lie in memories that a bitstream cannot fill: host/intact_host.py loads them before it runs inputs"
-        console.print(f"{' and '.join(empty)} {remark}", highlight=False, soft_wrap=True)
+    say_empty(console, hardware, flow)
     (folder / RESULT).write_text(
         json.dumps(
             {

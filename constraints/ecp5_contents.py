@@ -7,14 +7,13 @@ A configuration has a section for each block, numbered by place and route, of th
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
+from constraints.contents import Words
 from constraints.ecp5_registers import BLOCK_RAM
 from pyexport.errors import IntactError
 
-Words = tuple[int, ...]
-WORDS = 2048
 A_LINE = 8  # words in a line of a configuration
 SECTION = re.compile(r"^\.bram_init (\d+)\n((?:[0-9a-f ]+\n)*)", re.MULTILINE)
 
@@ -38,23 +37,17 @@ def held(cell: Mapping[str, Any]) -> Words:
     return tuple(words)
 
 
-def sections(config: str) -> dict[int, Words]:
+def shape(cell: Mapping[str, Any]) -> list[int]:
+    """Bits of a block RAM's ports A and B."""
+    return [int(cell["parameters"][f"DATA_WIDTH_{port}"], 2) for port in "AB"]
+
+
+def sections(config: str) -> dict[str, Words]:
     """The words of each block in a configuration, by its number."""
-    return {int(match[1]): tuple(int(word, 16) for word in match[2].split()) for match in SECTION.finditer(config)}
+    return {match[1]: tuple(int(word, 16) for word in match[2].split()) for match in SECTION.finditer(config)}
 
 
-def replaced(config: str, contents: Mapping[int, Sequence[int]]) -> str:
-    """The configuration with other words in its blocks. contents: of every block, by its number.
-
-    Raises IntactError where the configuration has other blocks, or blocks of another size.
-    """
-    before = sections(config)
-    if before.keys() != contents.keys() or any(len(words) != WORDS for words in (*before.values(), *contents.values())):
-        raise IntactError("placed configuration: its block RAMs are not those of the netlist")
-
-    def section(match: re.Match[str]) -> str:
-        words = contents[int(match[1])]
-        lines = (words[start : start + A_LINE] for start in range(0, WORDS, A_LINE))
-        return f".bram_init {match[1]}\n" + "".join(" ".join(f"{word:03x}" for word in line) + "\n" for line in lines)
-
-    return SECTION.sub(section, config)
+def section(place: str, words: Words) -> str:
+    """The section of block number `place`."""
+    lines = (words[start : start + A_LINE] for start in range(0, len(words), A_LINE))
+    return f".bram_init {place}\n" + "".join(" ".join(f"{word:03x}" for word in line) + "\n" for line in lines)

@@ -8,8 +8,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from constraints import ecp5_contents
 from constraints.boards import Board
-from constraints.ecp5_contents import block_rams, held, replaced, sections
+from constraints.contents import cells_of, note_blocks, refill
+from constraints.ecp5_contents import block_rams
 from constraints.ecp5_registers import BLOCK_RAM, use_output_registers
 from constraints.flow import (
     FIFO,
@@ -30,8 +32,7 @@ from pyexport.errors import IntactError
 
 MULTIPLIER = "MULT18X18D"
 LUT_RAM = "TRELLIS_DPR16X4"
-BLOCKS = "blocks.json"  # of a finished build: its block RAMs
-AGAIN = "make bitstream builds it again"
+CONFIG = "intact.config"  # placed
 CROWDED = 0.9  # of the block RAMs: what nextpnr's usual placer makes of more is not routed in half an hour
 RESOURCES = (("LUT4", "TRELLIS_COMB"), ("FF", "TRELLIS_FF"), (MULTIPLIER, MULTIPLIER), (BLOCK_RAM, BLOCK_RAM))
 
@@ -101,7 +102,9 @@ class Ecp5(Flow):
             *more,
         ]
         stages.run("place and route", "nextpnr.log", command)
-        note_blocks(netlist, placed, config, stages.folder)
+        numbered = block_rams(cells_of(placed))
+        numbers = {name: str(int(cell["attributes"]["WID"], 2)) for name, cell in numbered.items()}
+        note_blocks(ecp5_contents, netlist, numbers, config, stages.folder)
         placed.unlink()
         result: dict[str, Any] = json.loads(report.read_text())
         return figures(result), timing(result), config
@@ -114,26 +117,8 @@ class Ecp5(Flow):
         parameters: Mapping[str, int | str],
         finished: Path,
     ) -> Path:
-        """Synthesis up to the mapping of memories: yosys itself lays the images out in the blocks, as in the whole."""
-        netlist, script = stages.folder / "memories.json", stages.folder / "memories.ys"
-        command = (
-            f"synth_ecp5 -top top -run begin:map_ffram\nselect -module top\nwrite_json -selected {relative(netlist)}"
-        )
-        script.write_text(synthesis_script(sources, parameters, command))
-        stages.run("memories", "yosys.log", [tool("yosys"), "-s", relative(script)])
-        noted: dict[str, Any] = json.loads((finished / BLOCKS).read_text())
-        every = block_rams(json.loads(netlist.read_text())["modules"]["top"]["cells"])
-        # what is synthesised after the memories leaves out the blocks that nothing reads
-        cells = {name: every[name] for name in noted["blocks"] if name in every}
-        if version(stages.folder / "yosys.log") != noted["synthesised_by"]:
-            raise IntactError(f"weights: {relative(finished)} was built by another yosys: {AGAIN}")
-        if {name: widths(cell) for name, cell in cells.items()} != {n: b["widths"] for n, b in noted["blocks"].items()}:
-            raise IntactError(f"weights: {relative(finished)} has other memories: {AGAIN}")
-        config = stages.folder / "intact.config"
-        contents = {noted["blocks"][name]["number"]: held(cell) for name, cell in cells.items()}
-        config.write_text(replaced((finished / "intact.config").read_text(), contents))
-        (stages.folder / BLOCKS).write_text(json.dumps(noted, indent=1))
-        return config
+        command = "synth_ecp5 -top top -run begin:map_ffram"
+        return refill(ecp5_contents, stages, sources, parameters, command, finished / CONFIG)
 
     def pack(self, stages: Stages, board: Board, placed: Path) -> Path:
         bitstream = stages.folder / "intact.bit"
@@ -146,36 +131,9 @@ class Ecp5(Flow):
 
 def placer(netlist: Path, board: Board, more: Sequence[str]) -> list[str]:
     """nextpnr's options for the placer: none, its usual one, where block RAMs leave room or `more` names one."""
-    cells = json.loads(netlist.read_text())["modules"]["top"]["cells"]
-    crowded = len(block_rams(cells)) > CROWDED * board.holds.block_rams
+    crowded = len(block_rams(cells_of(netlist))) > CROWDED * board.holds.block_rams
     named = any(option.split("=")[0] == "--placer" for option in more)
     return ["--placer", "static"] if crowded and not named else []
-
-
-def version(log: Path) -> str:
-    """The yosys that wrote a log, as it calls itself."""
-    with log.open(errors="replace") as lines:
-        return next((line.strip() for line in lines if line.startswith(" Yosys ")), "")
-
-
-def widths(cell: Mapping[str, Any]) -> list[int]:
-    """Bits of a block RAM's ports A and B."""
-    return [int(cell["parameters"][f"DATA_WIDTH_{port}"], 2) for port in "AB"]
-
-
-def note_blocks(netlist: Path, placed: Path, config: Path, folder: Path) -> None:
-    """Notes the number that place and route gave each block RAM, and what else `refill` needs, in `folder`.
-
-    Raises IntactError where the configuration does not hold the netlist's contents under these numbers.
-    """
-    cells = block_rams(json.loads(netlist.read_text())["modules"]["top"]["cells"])
-    numbered = block_rams(json.loads(placed.read_text())["modules"]["top"]["cells"])
-    numbers = {name: int(cell["attributes"]["WID"], 2) for name, cell in numbered.items()}
-    if sections(config.read_text()) != {numbers.get(name, -1): held(cell) for name, cell in cells.items()}:
-        raise IntactError("place and route: the configuration's block RAMs do not hold what the netlist's do")
-    blocks = {name: {"number": numbers[name], "widths": widths(cell)} for name, cell in cells.items()}
-    noted = {"synthesised_by": version(folder / "yosys.log"), "blocks": blocks}
-    (folder / BLOCKS).write_text(json.dumps(noted, indent=1))
 
 
 def ecp5_pll(clock_in: float, wanted: float) -> Pll:

@@ -8,15 +8,18 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from constraints import ice40_contents
 from constraints.boards import Board
+from constraints.contents import cells_of, note_blocks, refill
 from constraints.ecp5_flow import slowest_path, timing
 from constraints.flow import ROOT, Figure, Flow, Memory, Stages, Timing, relative, synthesis_script, tool
+from constraints.ice40_contents import BLOCK_RAM
 from pyexport.devices import FAMILIES, is_large, large_blocks
 from pyexport.errors import IntactError
 
-BLOCK_RAM = "SB_RAM40_4K"
 FAMILY = FAMILIES["ice40"]
 LARGE_RAM = "SB_SPRAM256KA"
+CONFIG = "intact.asc"  # placed
 MULTIPLIER = "SB_MAC16"
 RESOURCES = (
     ("logic cells", "ICESTORM_LC"),
@@ -84,15 +87,28 @@ class Ice40(Flow):
     def place_and_route(
         self, stages: Stages, board: Board, netlist: Path, seed: int, more: Sequence[str] = ()
     ) -> tuple[list[Figure], Timing, Path]:
-        placed, report = stages.folder / "intact.asc", stages.folder / "report.json"
+        config, report, placed = (stages.folder / name for name in (CONFIG, "report.json", "placed.json"))
         command = [tool("nextpnr-ice40"), f"--{board.device}", "--package", board.package, "--json", relative(netlist)]
-        command += ["--pcf", board.pins, "--asc", relative(placed), "--report", relative(report), "--seed", str(seed)]
-        command += ["--detailed-timing-report", "--timing-allow-fail", *more]
+        command += ["--pcf", board.pins, "--asc", relative(config), "--report", relative(report), "--seed", str(seed)]
+        command += ["--write", relative(placed), "--detailed-timing-report", "--timing-allow-fail", *more]
         stages.run("place and route", "nextpnr.log", command)
+        note_blocks(ice40_contents, netlist, tiles(placed), config, stages.folder)
+        placed.unlink()
         result: dict[str, Any] = json.loads(report.read_text())
         use = result["utilization"]
         figures = [Figure(name, use[key]["used"], use[key]["available"]) for name, key in RESOURCES]
-        return figures, of_both_clocks(result), placed
+        return figures, of_both_clocks(result), config
+
+    def refill(
+        self,
+        stages: Stages,
+        board: Board,
+        sources: Sequence[Path],
+        parameters: Mapping[str, int | str],
+        finished: Path,
+    ) -> Path:
+        command = f"{SYNTHESIS.format(top='top')} -run begin:map_ffram"
+        return refill(ice40_contents, stages, sources, parameters, command, finished / CONFIG)
 
     def pack(self, stages: Stages, board: Board, placed: Path) -> Path:
         bitstream = stages.folder / "intact.bin"
@@ -100,6 +116,16 @@ class Ice40(Flow):
         if not bitstream.is_file():
             raise IntactError(f"bitstream: icepack wrote no {bitstream.relative_to(ROOT)}")
         return bitstream
+
+
+def tiles(placed: Path) -> dict[str, str]:
+    """The tile of each block RAM in nextpnr's netlist, x and y, by the cell's name in the netlist before."""
+    found = {}
+    for name, cell in cells_of(placed).items():
+        if cell["type"] == "ICESTORM_RAM":
+            x, y, _ = cell["attributes"]["NEXTPNR_BEL"].split("/")
+            found[name.removesuffix("_RAM")] = f"{x.removeprefix('X')} {y.removeprefix('Y')}"
+    return found
 
 
 def of_both_clocks(report: Mapping[str, Any]) -> Timing:

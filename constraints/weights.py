@@ -29,7 +29,7 @@ from typing import Any
 from rich.console import Console
 
 from constraints.boards import BOARDS, Board, find_board
-from constraints.build import FLOWS, digest, exporter_options, images_of, sources
+from constraints.build import FLOWS, digest, exporter_options, images_of, say_empty, sources
 from constraints.flow import BUILDS, RESULT, ROOT, Stages, build_folder, noted, relative
 from pyexport.errors import IntactError
 from pyexport.export import REFUSALS, Parser, refused, write_files
@@ -108,6 +108,7 @@ def weights(console: Console, options: argparse.Namespace) -> Path:
     parameters = before["settings"] | hardware.verilog_parameters() | images_of(hardware, images)
     placed = flow.refill(stages, board, sources(board), parameters, finished)
     bitstream = flow.pack(stages, board, placed)
+    say_empty(console, hardware, flow)
     result = before | {"model": str(options.model), "placed_in": before.get("placed_in", relative(finished))}
     (work / RESULT).write_text(json.dumps(result, indent=2))
     shutil.rmtree(folder / "export", ignore_errors=True)

@@ -17,10 +17,11 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from constraints import build, weights
+from constraints import build, ecp5_contents, ice40_contents, weights
 from constraints.boards import find_board
-from constraints.ecp5_contents import WORDS, held, replaced, sections
-from constraints.ecp5_flow import BLOCKS, Ecp5, note_blocks
+from constraints.contents import BLOCKS, note_blocks, replaced
+from constraints.ecp5_contents import held, sections
+from constraints.ecp5_flow import Ecp5
 from constraints.flow import RESULT, ROOT, Stages, relative
 from pyexport.errors import IntactError
 from pyexport.hwconfig import HwConfig
@@ -28,6 +29,7 @@ from sim.runner import BUILD
 from tests.gate import in_gate
 from tests.rtl_memory import image
 
+WORDS = 2048  # of a block
 XOR, AFFINE = ROOT / "models" / "xor.pt", ROOT / "models" / "affine.pt"
 
 
@@ -47,7 +49,7 @@ def random_words(seed: int) -> list[int]:
     return random.Random(seed).choices(range(512), k=WORDS)
 
 
-def configuration(contents: dict[int, list[int]]) -> str:
+def configuration(contents: dict[str, list[int]]) -> str:
     """A placed configuration as nextpnr writes it, with something before and behind its blocks."""
     text = ".device LFE5U-85F\n\n.tile CIB_R10C4:CIB_EBR\narc: A1 B1\nenum: X 0\n\n"
     for number, words in contents.items():
@@ -66,42 +68,60 @@ def test_a_netlists_block_is_read() -> None:
 
 
 def test_a_configurations_blocks_are_read_and_replaced() -> None:
-    before = {3: random_words(1), 17: [0] * WORDS, 4: random_words(2)}
-    after = {3: random_words(3), 17: random_words(4), 4: [0] * WORDS}
+    before = {"3": random_words(1), "17": [0] * WORDS, "4": random_words(2)}
+    after = {"3": random_words(3), "17": random_words(4), "4": [0] * WORDS}
+    contents = {number: tuple(words) for number, words in after.items()}
     assert sections(configuration(before)) == {number: tuple(words) for number, words in before.items()}
-    assert replaced(configuration(before), after) == configuration(after)
-    for wrong in ({3: after[3], 17: after[17]}, after | {5: after[4]}, after | {4: [0]}):
+    assert replaced(ecp5_contents, configuration(before), contents) == configuration(after)
+    for wrong in ({"3": contents["3"], "17": contents["17"]}, contents | {"5": contents["4"]}, contents | {"4": (0,)}):
         with pytest.raises(IntactError, match="not those of the netlist"):
-            replaced(configuration(before), wrong)
+            replaced(ecp5_contents, configuration(before), wrong)
 
 
-def placed(folder: Path, contents: dict[str, list[int]], numbers: dict[str, int]) -> tuple[Path, Path, Path, Path]:
-    """Arguments of `note_blocks`: what yosys and nextpnr leave of blocks by name, numbered."""
+def test_ice40_blocks() -> None:
+    """16 words of 256 bits; what is undefined is zero; a section is named by its tile."""
+    words = [random.Random(seed).getrandbits(256) for seed in range(16)]
+    parameters = {"READ_MODE": "01", "WRITE_MODE": "10"}
+    parameters |= {f"INIT_{number:X}": f"{word:0256b}" for number, word in enumerate(words)}
+    cell = {"type": "SB_RAM40_4K", "parameters": parameters}
+    assert ice40_contents.held(cell) == tuple(words) and ice40_contents.shape(cell) == [1, 2]
+    parameters["INIT_F"] = "x" * 255 + "1"
+    assert ice40_contents.held(cell) == (*words[:15], 1)
+    text = ".io_tile 1 0\n000\n\n" + ice40_contents.section("6 3", tuple(words)) + "\n.sym 3 clk\n"
+    assert ice40_contents.sections(text) == {"6 3": tuple(words)}
+    other = tuple(reversed(words))
+    changed = replaced(ice40_contents, text, {"6 3": other})
+    assert changed.startswith(".io_tile") and changed.endswith("\n\n.sym 3 clk\n")
+    assert ice40_contents.sections(changed) == {"6 3": other}
+
+
+def placed(
+    folder: Path, contents: dict[str, list[int]], numbers: dict[str, str]
+) -> tuple[Path, dict[str, str], Path, Path]:
+    """Arguments of `note_blocks` behind the first: what yosys and nextpnr leave of blocks by name, numbered."""
     cells = {name: block(words) for name, words in contents.items()}
-    attributes = {name: {**cells[name], "attributes": {"WID": f"{number:032b}"}} for name, number in numbers.items()}
-    for file, found in (("netlist.json", cells), ("placed.json", attributes)):
-        (folder / file).write_text(json.dumps({"modules": {"top": {"cells": found}}}))
+    (folder / "netlist.json").write_text(json.dumps({"modules": {"top": {"cells": cells}}}))
     (folder / "intact.config").write_text(configuration({numbers[name]: words for name, words in contents.items()}))
     (folder / "yosys.log").write_text("$ yosys\n\n Yosys 0.70 (git sha1 28ba3cb92)\n\n")
-    return folder / "netlist.json", folder / "placed.json", folder / "intact.config", folder
+    return folder / "netlist.json", numbers, folder / "intact.config", folder
 
 
 def test_a_build_notes_its_blocks(tmp_path: Path) -> None:
-    numbers = {"core.weight_memory.mem.0.0": 9, "core.weight_memory.mem.0.1": 3}
+    numbers = {"core.weight_memory.mem.0.0": "9", "core.weight_memory.mem.0.1": "3"}
     arguments = placed(tmp_path, {name: random_words(i) for i, name in enumerate(numbers)}, numbers)
-    note_blocks(*arguments)
+    note_blocks(ecp5_contents, *arguments)
     noted = json.loads((tmp_path / BLOCKS).read_text())
     assert noted["synthesised_by"] == "Yosys 0.70 (git sha1 28ba3cb92)"
-    assert noted["blocks"] == {name: {"number": number, "widths": [18, 36]} for name, number in numbers.items()}
+    assert noted["blocks"] == {name: {"place": number, "shape": [18, 36]} for name, number in numbers.items()}
 
 
 def test_blocks_that_hold_something_else_are_seen(tmp_path: Path) -> None:
-    numbers = {"a": 9, "b": 3}
+    numbers = {"a": "9", "b": "3"}
     arguments = placed(tmp_path, {"a": random_words(1), "b": random_words(2)}, numbers)
-    crossed = {"a": 3, "b": 9}
+    crossed = {"a": "3", "b": "9"}
     arguments[2].write_text(configuration({crossed["a"]: random_words(1), crossed["b"]: random_words(2)}))
     with pytest.raises(IntactError, match="do not hold what the netlist's do"):
-        note_blocks(*arguments)
+        note_blocks(ecp5_contents, *arguments)
 
 
 class NoTools(Stages):
@@ -118,21 +138,21 @@ class NoTools(Stages):
 
 
 def test_contents_go_where_the_build_has_their_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("constraints.ecp5_flow.tool", lambda name: name)
+    monkeypatch.setattr("constraints.contents.tool", lambda name: name)
     old, new = BUILD / "weights_old", BUILD / "weights_new"
     for folder in (old, new):
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
-    numbers = {"a": 9, "b": 3}
-    note_blocks(*placed(old, {"a": random_words(1), "b": random_words(2)}, numbers))
+    numbers = {"a": "9", "b": "3"}
+    note_blocks(ecp5_contents, *placed(old, {"a": random_words(1), "b": random_words(2)}, numbers))
     board, version = find_board("ulx3s"), "Yosys 0.70 (git sha1 28ba3cb92)"
     other = {"b": random_words(4), "a": random_words(3)}
     config = Ecp5().refill(NoTools(new, other, version), board, [], {}, old)
-    assert config.read_text() == configuration({9: other["a"], 3: other["b"]})
+    assert config.read_text() == configuration({"9": other["a"], "3": other["b"]})
     assert (new / BLOCKS).read_text() == (old / BLOCKS).read_text()  # the result is a finished build itself
     unread = {"unread": random_words(5)}  # which the rest of synthesis left out of the build
     again = Ecp5().refill(NoTools(new, other | unread, version), board, [], {}, old)
-    assert again.read_text() == configuration({9: other["a"], 3: other["b"]})
+    assert again.read_text() == configuration({"9": other["a"], "3": other["b"]})
     config.unlink()
     wrong = [(other, "Yosys 0.71", "built by another yosys"), ({"a": other["a"]}, version, "has other memories")]
     for blocks, found, message in wrong:
@@ -279,18 +299,25 @@ def test_the_same_bits_of_a_small_design() -> None:
         assert (refilled.folder / name).read_bytes() == same != other, name
 
 
-@in_gate("ecp5")
-def test_the_same_bits_as_a_whole_build() -> None:
+@pytest.mark.parametrize(
+    ("board", "array", "placed"),
+    [
+        pytest.param("ulx3s", "1x2", "intact.config", marks=in_gate("ecp5")),
+        pytest.param("icebreaker", "4x1", "intact.asc", marks=in_gate("ice40")),
+    ],
+)
+def test_the_same_bits_as_a_whole_build(board: str, array: str, placed: str) -> None:
     """Another model in a finished build, and the same hardware with that model built whole: equal bitstreams."""
-    folder = BUILD / "weights_whole"
+    folder = BUILD / f"weights_whole_{board}"
     shutil.rmtree(folder, ignore_errors=True)
     first, refilled, whole = (folder / name for name in ("first", "refilled", "whole"))
-    assert build.main(["ulx3s", str(AFFINE), "--array", "1x2", "--out", str(first)]) == 0
-    assert weights.main(["ulx3s", str(XOR), "--reuse", str(first), "--out", str(refilled)]) == 0
+    assert build.main([board, str(AFFINE), "--array", array, "--out", str(first)]) == 0
+    assert weights.main([board, str(XOR), "--reuse", str(first), "--out", str(refilled)]) == 0
     hardware = json.loads((first / RESULT).read_text())["hardware"]
     (folder / "hardware.json").write_text(json.dumps({name.lower(): value for name, value in hardware.items()}))
     config = f"--export-args=--config '{folder / 'hardware.json'}'"
-    assert build.main(["ulx3s", str(XOR), config, "--out", str(whole)]) == 0
-    for name in ("intact.config", "intact.bit"):
+    assert build.main([board, str(XOR), config, "--out", str(whole)]) == 0
+    (bitstream,) = (path.name for path in whole.glob("intact.bi?"))
+    for name in (placed, bitstream):
         assert (refilled / name).read_bytes() == (whole / name).read_bytes(), name
         assert (refilled / name).read_bytes() != (first / name).read_bytes(), name
