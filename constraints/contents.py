@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from constraints.flow import Stages, noted, relative, synthesis_script, tool
+from constraints.flow import Stages, noted, reading, relative, tool
 from pyexport.errors import IntactError
 
 BLOCKS = "block_rams.json"  # of a finished build
@@ -89,8 +89,8 @@ def refill(
     blocks, as in the whole.  placed: the finished build's configuration.
     """
     netlist, script = stages.folder / "memories.json", stages.folder / "memories.ys"
-    command = f"{command}\nselect -module top\nwrite_json -selected {relative(netlist)}"
-    script.write_text(synthesis_script(sources, parameters, command))
+    writing = f"select -module top\nwrite_json -selected {relative(netlist)}\n"
+    script.write_text(f"{reading(sources, parameters)}{command}\n{writing}")
     stages.run("memories", "yosys.log", [tool("yosys"), "-s", relative(script)])
     before = noted(placed.parent / BLOCKS)
     if version(stages.folder / "yosys.log") != before.get("synthesised_by"):

@@ -218,21 +218,19 @@ class Flow(ABC):
         """Configuration to a bitstream, whose path it returns."""
 
 
-def synthesis_script(sources: Sequence[Path], parameters: Mapping[str, int | str], command: str) -> str:
-    """A yosys script: reads `sources` with `parameters` of `top`, runs the family's `command`, checks the result."""
+def reading(sources: Sequence[Path], parameters: Mapping[str, int | str]) -> str:
+    """Yosys' commands that read `sources` with `parameters` of `top`."""
     values = [
         f'-set {name} "{value}"' if isinstance(value, str) else f"-set {name} {value}"
         for name, value in parameters.items()
     ]
-    return "\n".join(
-        [
-            f"read_verilog -defer -Irtl {' '.join(relative(path) for path in sources)}",
-            f"chparam {' '.join(values)} top",
-            command,
-            "check -assert",
-            "",
-        ]
-    )
+    files = " ".join(relative(path) for path in sources)
+    return f"read_verilog -defer -Irtl {files}\nchparam {' '.join(values)} top\n"
+
+
+def synthesis_script(sources: Sequence[Path], parameters: Mapping[str, int | str], command: str) -> str:
+    """A yosys script: reads `sources` with `parameters` of `top`, runs the family's `command`, checks the result."""
+    return f"{reading(sources, parameters)}{command}\ncheck -assert\n"
 
 
 def in_reach(clock_in: float, wanted: float, limits: tuple[float, float], best: Pll | None) -> Pll:
