@@ -19,10 +19,11 @@ from rich.console import Console
 
 from constraints import build, ecp5_contents, ice40_contents, weights
 from constraints.boards import find_board
-from constraints.contents import BLOCKS, note_blocks, replaced
+from constraints.contents import BLOCKS, cells_of, note_blocks, replaced
 from constraints.ecp5_contents import held, sections
 from constraints.ecp5_flow import Ecp5
 from constraints.flow import RESULT, ROOT, Stages, relative
+from constraints.ice40_flow import Ice40
 from pyexport.errors import IntactError
 from pyexport.hwconfig import HwConfig
 from sim.runner import BUILD
@@ -299,25 +300,43 @@ def test_the_same_bits_of_a_small_design() -> None:
         assert (refilled.folder / name).read_bytes() == same != other, name
 
 
-@pytest.mark.parametrize(
-    ("board", "array", "placed"),
-    [
-        pytest.param("ulx3s", "1x2", "intact.config", marks=in_gate("ecp5")),
-        pytest.param("icebreaker", "4x1", "intact.asc", marks=in_gate("ice40")),
-    ],
-)
-def test_the_same_bits_as_a_whole_build(board: str, array: str, placed: str) -> None:
+@in_gate("ecp5")
+def test_the_same_bits_as_a_whole_build() -> None:
     """Another model in a finished build, and the same hardware with that model built whole: equal bitstreams."""
-    folder = BUILD / f"weights_whole_{board}"
+    folder = BUILD / "weights_whole"
     shutil.rmtree(folder, ignore_errors=True)
     first, refilled, whole = (folder / name for name in ("first", "refilled", "whole"))
-    assert build.main([board, str(AFFINE), "--array", array, "--out", str(first)]) == 0
-    assert weights.main([board, str(XOR), "--reuse", str(first), "--out", str(refilled)]) == 0
+    assert build.main(["ulx3s", str(AFFINE), "--array", "1x2", "--out", str(first)]) == 0
+    assert weights.main(["ulx3s", str(XOR), "--reuse", str(first), "--out", str(refilled)]) == 0
     hardware = json.loads((first / RESULT).read_text())["hardware"]
     (folder / "hardware.json").write_text(json.dumps({name.lower(): value for name, value in hardware.items()}))
     config = f"--export-args=--config '{folder / 'hardware.json'}'"
-    assert build.main([board, str(XOR), config, "--out", str(whole)]) == 0
-    (bitstream,) = (path.name for path in whole.glob("intact.bi?"))
-    for name in (placed, bitstream):
+    assert build.main(["ulx3s", str(XOR), config, "--out", str(whole)]) == 0
+    for name in ("intact.config", "intact.bit"):
         assert (refilled / name).read_bytes() == (whole / name).read_bytes(), name
         assert (refilled / name).read_bytes() != (first / name).read_bytes(), name
+
+
+@in_gate("ice40")
+def test_the_same_bits_as_the_same_netlist_placed() -> None:
+    """Another model in a finished build, and that build's netlist with the model's images placed: equal bitstreams.
+
+    A whole build will not do: on the iCE40 yosys' netlist depends on the names of the images, too.
+    """
+    folder = BUILD / "weights_icebreaker"
+    shutil.rmtree(folder, ignore_errors=True)
+    first, refilled, whole = folder / "first", folder / "refilled", stages(folder / "whole")
+    assert build.main(["icebreaker", str(AFFINE), "--out", str(first)]) == 0
+    assert weights.main(["icebreaker", str(XOR), "--reuse", str(first), "--out", str(refilled)]) == 0
+    netlist = json.loads((first / "netlist.json").read_text())
+    images = cells_of(refilled / "memories.json")
+    for name, cell in ice40_contents.block_rams(netlist["modules"]["top"]["cells"]).items():
+        cell["parameters"] |= images[name]["parameters"]
+    (whole.folder / "netlist.json").write_text(json.dumps(netlist))
+    shutil.copy(first / "yosys.log", whole.folder)
+    flow = Ice40()
+    _, _, config = flow.place_and_route(whole, find_board("icebreaker"), whole.folder / "netlist.json", 1)
+    flow.pack(whole, find_board("icebreaker"), config)
+    for file in ("intact.asc", "intact.bin"):
+        assert (refilled / file).read_bytes() == (whole.folder / file).read_bytes(), file
+        assert (refilled / file).read_bytes() != (first / file).read_bytes(), file
