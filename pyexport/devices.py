@@ -11,7 +11,6 @@ from dataclasses import dataclass, field, replace
 
 from pyexport.errors import IntactError
 from pyexport.hwconfig import PARAM_BITS, PROGRAM_BITS, HwConfig
-from pyexport.isa import DESCRIPTOR, LOOP_WORDS
 
 BANKS = 4  # of the activation memory where there is a window
 LAYER_BITS = 32  # of a cycle counter
@@ -22,7 +21,6 @@ LOADED = {"weight_memory": "weights", SERIAL_MEMORY: "params"}  # what may be la
 NARROW = 9  # bits of a word for which a block is deepest in rtl/ram.v
 LEAST = 512  # words of the smallest part of a wide memory
 CHOICE_LUTS = (0, 1, 2, 8)  # for each bit of a memory of one, two, three, four and more parts
-COUNTED = 16  # bits of the descriptor's counts and coordinates
 MOST_LUTS = 0.9  # of a device: fuller ones do not route, or only slowly
 
 
@@ -217,18 +215,6 @@ def find_device(name: str) -> Device:
     raise IntactError(
         f"board {name!r} is unknown; there are: {', '.join(boards)}, and the devices {', '.join(DEVICES)}"
     )
-
-
-def beyond(fields: Mapping[str, int], family: Family) -> str | None:
-    """What of a job's descriptor its address generator does not take, in words; None where it takes all."""
-    for place in DESCRIPTOR:
-        if place.word >= LOOP_WORDS or place.bits != COUNTED or place.name not in fields:
-            continue
-        value = fields[place.name]
-        bits = family.coordinate - 1 if place.signed else family.count
-        if not -(1 << bits) <= value < 1 << bits:
-            return f"{place.name} = {value:,} ({place.meaning}), where {(1 << bits) - 1:,} is the most"
-    return None
 
 
 def memories(hardware: HwConfig) -> list[Memory]:

@@ -39,6 +39,7 @@ from pyexport import (
     hwconfig,
     images,
     inputs,
+    isa,
     lower,
     overflow,
     quantise,
@@ -156,8 +157,10 @@ def measured(
         raise IntactError("the configuration says how parameters are read")
     lowered = lower.lower(network, array, overlap)
     sized = lower.with_depths(lowered, fixed, block)
+    family = devices.FAMILIES[device.family]
     for job in lowered.jobs:
-        if too_much := devices.beyond(job.fields, devices.FAMILIES[device.family]):
+        too_much = isa.beyond(job.fields, family.count, family.coordinate)
+        if too_much:
             layer = network.layers[job.layer].name
             raise IntactError(
                 f"layer {layer!r} takes a descriptor that the Verilog for {device.name} refuses: {too_much}"

@@ -251,6 +251,20 @@ ERRORS = {
 }
 
 
+def beyond(fields: Mapping[str, int], count: int, coordinate: int) -> str | None:
+    """What of a job's descriptor an address generator with shorter counters does not take, in words; None: all goes.
+
+    fields: values by name.  count, coordinate: bits of its counts, and of its coordinates with their sign.
+    """
+    for place in DESCRIPTOR:
+        if place.word >= LOOP_WORDS or place.bits != 16 or place.name not in fields:
+            continue
+        value, bits = fields[place.name], coordinate - 1 if place.signed else count
+        if not -(1 << bits) <= value < 1 << bits:
+            return f"{place.name} = {value:,} ({place.meaning}), where {(1 << bits) - 1:,} is the most"
+    return None
+
+
 def encode(fields: tuple[Field, ...], values: Mapping[str, int]) -> list[int]:
     """Packs named values into the words of a layout. Fields left out are zero.
 

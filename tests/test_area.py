@@ -18,7 +18,7 @@ from constraints import area, build
 from constraints.boards import BOARDS, Board
 from constraints.cells import CELLS, GLUE, Cost, module_name, parts_of
 from constraints.flow import ROOT, Figure, Timing, tool
-from pyexport import choice, devices, export, ir, quantise
+from pyexport import choice, devices, export, ir, isa, quantise
 from pyexport.devices import DEVICES, FAMILIES, Device, Memory, find_device
 from pyexport.errors import IntactError
 from pyexport.hwconfig import HwConfig, for_array, parse_array
@@ -326,12 +326,12 @@ def test_descriptors_that_a_device_does_not_take() -> None:
     found = [int(number) for number in re.findall(r"localparam (?:COUNT|SPAN) = (\d+);", verilog)]
     assert found == [ice40.count, ice40.coordinate] == [10, 11]
     for name in ("word_count", "oy_count", "gap", "map_h", "map_w"):
-        assert devices.beyond({name: 1023, "layer": 5000}, ice40) is None
-        assert str(devices.beyond({name: 1024}, ice40)).startswith(f"{name} = 1,024 (")
+        assert isa.beyond({name: 1023, "layer": 5000}, 10, 11) is None
+        assert str(isa.beyond({name: 1024}, 10, 11)).startswith(f"{name} = 1,024 (")
     for name in ("x0", "y0", "kx_x", "back_x", "ox_x", "ky_y", "back_y", "oy_y"):
-        assert devices.beyond({name: 1023}, ice40) is devices.beyond({name: -1024}, ice40) is None
-        assert devices.beyond({name: 1024}, ice40) and devices.beyond({name: -1025}, ice40)
-    assert devices.beyond({"word_count": 65535, "x0": -32768}, ECP5) is None
+        assert isa.beyond({name: 1023}, 10, 11) is isa.beyond({name: -1024}, 10, 11) is None
+        assert isa.beyond({name: 1024}, 10, 11) and isa.beyond({name: -1025}, 10, 11)
+    assert isa.beyond({"word_count": 65535, "x0": -32768}, ECP5.count, ECP5.coordinate) is None
 
 
 @pytest.mark.parametrize("width", [1023, 1024])
