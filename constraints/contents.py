@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -37,6 +38,17 @@ class Contents(Protocol):
     @property
     def SECTION(self) -> re.Pattern[str]:
         """Any block RAM's part of a placed configuration; its first group is what that calls it."""
+
+
+@dataclass(frozen=True)
+class Refill:
+    """How a family's finished build takes other memory images. command: yosys' synthesis up to the mapping of memories.
+    placed: the file of the placed configuration.
+    """
+
+    contents: Contents
+    command: str
+    placed: str
 
 
 def cells_of(netlist: Path) -> dict[str, Any]:
@@ -78,29 +90,27 @@ def replaced(family: Contents, config: str, contents: Mapping[str, Words]) -> st
 
 
 def refill(
-    family: Contents,
-    stages: Stages,
-    sources: Sequence[Path],
-    parameters: Mapping[str, int | str],
-    command: str,
-    placed: Path,
+    how: Refill, stages: Stages, sources: Sequence[Path], parameters: Mapping[str, int | str], finished: Path
 ) -> Path:
-    """As Flow.refill. command: yosys' synthesis up to the mapping of memories: yosys itself lays the images out in the
-    blocks, as in the whole.  placed: the finished build's configuration.
+    """A finished build's placed configuration with other memory images: nothing is placed again.
+
+    yosys itself lays the images out in the blocks, as in the whole. sources, parameters: the finished build's but for
+    the images. finished: its folder. Raises IntactError where its memories are not those of `sources`.
     """
+    family, placed = how.contents, finished / how.placed
     netlist, script = stages.folder / "memories.json", stages.folder / "memories.ys"
     writing = f"select -module top\nwrite_json -selected {relative(netlist)}\n"
-    script.write_text(f"{reading(sources, parameters)}{command}\n{writing}")
+    script.write_text(f"{reading(sources, parameters)}{how.command}\n{writing}")
     stages.run("memories", "yosys.log", [tool("yosys"), "-s", relative(script)])
-    before = noted(placed.parent / BLOCKS)
+    before = noted(finished / BLOCKS)
     if version(stages.folder / "yosys.log") != before.get("synthesised_by"):
-        raise IntactError(f"weights: {relative(placed.parent)} was built by another yosys: {AGAIN}")
+        raise IntactError(f"weights: {relative(finished)} was built by another yosys: {AGAIN}")
     every = family.block_rams(cells_of(netlist))
     # what is synthesised after the memories leaves out the blocks that nothing reads
     cells = {name: every[name] for name in before["blocks"] if name in every}
     shapes = {name: block["shape"] for name, block in before["blocks"].items()}
     if {name: family.shape(cell) for name, cell in cells.items()} != shapes:
-        raise IntactError(f"weights: {relative(placed.parent)} has other memories: {AGAIN}")
+        raise IntactError(f"weights: {relative(finished)} has other memories: {AGAIN}")
     config = stages.folder / placed.name
     contents = {before["blocks"][name]["place"]: family.held(cell) for name, cell in cells.items()}
     config.write_text(replaced(family, placed.read_text(), contents))

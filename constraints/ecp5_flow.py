@@ -10,7 +10,7 @@ from typing import Any
 
 from constraints import ecp5_contents
 from constraints.boards import Board
-from constraints.contents import cells_of, note_blocks, refill
+from constraints.contents import Refill, cells_of, note_blocks
 from constraints.ecp5_contents import block_rams
 from constraints.ecp5_registers import BLOCK_RAM, use_output_registers
 from constraints.flow import (
@@ -41,6 +41,7 @@ class Ecp5(Flow):
     """Lattice ECP5."""
 
     family = FAMILIES["ecp5"]
+    refill = Refill(ecp5_contents, "synth_ecp5 -top top -run begin:map_ffram", CONFIG)
 
     def pll(self, board: Board, wanted: float) -> tuple[float, dict[str, int | str]]:
         pll = ecp5_pll(board.clock_in, wanted)
@@ -86,7 +87,7 @@ class Ecp5(Flow):
     def place_and_route(
         self, stages: Stages, board: Board, netlist: Path, seed: int, more: Sequence[str] = ()
     ) -> tuple[list[Figure], Timing, Path]:
-        config, report, placed = (stages.folder / name for name in ("intact.config", "report.json", "placed.json"))
+        config, report, placed = (stages.folder / name for name in (CONFIG, "report.json", "placed.json"))
         command = [tool("nextpnr-ecp5"), f"--{board.device}", "--package", board.package, "--speed", board.speed]
         command += ["--json", relative(netlist), "--lpf", board.pins, "--textcfg", relative(config)]
         command += [
@@ -108,17 +109,6 @@ class Ecp5(Flow):
         placed.unlink()
         result: dict[str, Any] = json.loads(report.read_text())
         return figures(result), timing(result), config
-
-    def refill(
-        self,
-        stages: Stages,
-        board: Board,
-        sources: Sequence[Path],
-        parameters: Mapping[str, int | str],
-        finished: Path,
-    ) -> Path:
-        command = "synth_ecp5 -top top -run begin:map_ffram"
-        return refill(ecp5_contents, stages, sources, parameters, command, finished / CONFIG)
 
     def pack(self, stages: Stages, board: Board, placed: Path) -> Path:
         bitstream = stages.folder / "intact.bit"

@@ -12,7 +12,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
@@ -21,6 +21,9 @@ from pyexport import devices
 from pyexport.devices import Memory as Memory  # what a family's flow counts block RAMs of
 from pyexport.errors import IntactError
 from pyexport.hwconfig import HwConfig
+
+if TYPE_CHECKING:
+    from constraints.contents import Refill
 
 ROOT = Path(__file__).resolve().parent.parent
 BUILDS = ROOT / "build" / "bitstream"
@@ -157,10 +160,12 @@ class Flow(ABC):
 
     family: what its blocks are.
     routes: whether place and route is an open tool's, and so this flow's.
+    refill: how a finished build takes other memory images, None where it does not.
     """
 
     family: devices.Family
     routes = True
+    refill: Refill | None = None
 
     @abstractmethod
     def pll(self, board: Board, wanted: float) -> tuple[float, dict[str, int | str]]:
@@ -192,26 +197,6 @@ class Flow(ABC):
 
         more: options for the tool.
         """
-
-    def refill(
-        self,
-        stages: Stages,
-        board: Board,
-        sources: Sequence[Path],
-        parameters: Mapping[str, int | str],
-        finished: Path,
-    ) -> Path:
-        """A finished build's placed configuration with other memory images, for `pack`: nothing is placed again.
-
-        sources, parameters: as for `synthesise`, the finished build's but for the images. finished: its folder. Raises
-        IntactError where the build's memories are not those of `sources`.
-        """
-        raise NotImplementedError
-
-    def check_refill(self, board: Board) -> None:
-        """Raises IntactError where the family has no `refill`."""
-        if type(self).refill is Flow.refill:
-            raise IntactError(f"weights: not for {board.name}: make bitstream builds it with other weights")
 
     @abstractmethod
     def pack(self, stages: Stages, board: Board, placed: Path) -> Path:

@@ -10,7 +10,7 @@ from typing import Any
 
 from constraints import ice40_contents
 from constraints.boards import Board
-from constraints.contents import cells_of, note_blocks, refill
+from constraints.contents import Refill, cells_of, note_blocks
 from constraints.ecp5_flow import slowest_path, timing
 from constraints.flow import ROOT, Figure, Flow, Memory, Stages, Timing, relative, synthesis_script, tool
 from constraints.ice40_contents import BLOCK_RAM
@@ -39,6 +39,7 @@ class Ice40(Flow):
     """Lattice iCE40 UltraPlus."""
 
     family = FAMILY
+    refill = Refill(ice40_contents, f"{SYNTHESIS.format(top='top')} -run begin:map_ffram", CONFIG)
 
     def pll(self, board: Board, wanted: float) -> tuple[float, dict[str, int | str]]:
         """As Flow. The PLL makes twice the clock, for the SPRAMs, and the clock as half of that."""
@@ -98,17 +99,6 @@ class Ice40(Flow):
         use = result["utilization"]
         figures = [Figure(name, use[key]["used"], use[key]["available"]) for name, key in RESOURCES]
         return figures, of_both_clocks(result), config
-
-    def refill(
-        self,
-        stages: Stages,
-        board: Board,
-        sources: Sequence[Path],
-        parameters: Mapping[str, int | str],
-        finished: Path,
-    ) -> Path:
-        command = f"{SYNTHESIS.format(top='top')} -run begin:map_ffram"
-        return refill(ice40_contents, stages, sources, parameters, command, finished / CONFIG)
 
     def pack(self, stages: Stages, board: Board, placed: Path) -> Path:
         bitstream = stages.folder / "intact.bin"

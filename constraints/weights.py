@@ -30,6 +30,7 @@ from rich.console import Console
 
 from constraints.boards import BOARDS, Board, find_board
 from constraints.build import FLOWS, digest, exporter_options, images_of, say_empty, sources
+from constraints.contents import refill
 from constraints.flow import BUILDS, RESULT, ROOT, Stages, build_folder, noted, relative
 from pyexport.errors import IntactError
 from pyexport.export import REFUSALS, Parser, refused, write_files
@@ -85,7 +86,9 @@ def weights(console: Console, options: argparse.Namespace) -> Path:
     `weights/` in it, where the logs are.
     """
     board, model = find_board(options.board), Path(options.model)
-    FLOWS[board.family].check_refill(board)
+    flow = FLOWS[board.family]
+    if flow.refill is None:
+        raise IntactError(f"weights: not for {board.name}: make bitstream builds it with other weights")
     finished = Path(options.reuse).resolve() if options.reuse else newest(board)
     before = result_of(finished)
     if before["board"] != board.name:
@@ -102,11 +105,11 @@ def weights(console: Console, options: argparse.Namespace) -> Path:
     work = folder / "weights"  # whole or not at all: what is in `folder`, maybe the finished build, stays until the end
     shutil.rmtree(work, ignore_errors=True)
     write_files({}, work)
-    stages, flow = Stages(console, work), FLOWS[board.family]
+    stages = Stages(console, work)
     images = work / "export"
     export(stages, board, model.resolve(), options, hardware, images)
     parameters = before["settings"] | hardware.verilog_parameters() | images_of(hardware, images)
-    placed = flow.refill(stages, board, sources(board), parameters, finished)
+    placed = refill(flow.refill, stages, sources(board), parameters, finished)
     bitstream = flow.pack(stages, board, placed)
     say_empty(console, hardware, flow)
     result = before | {"model": str(options.model), "placed_in": before.get("placed_in", relative(finished))}
