@@ -183,7 +183,7 @@ class Deployed:
             "magic": MAGIC, "rows": hardware.rows, "cols": hardware.cols, "lanes": hardware.lanes, "jobs": self.jobs,
             "in_words": self.source.words, "out_words": self.target.words, "layers": len(self.layers),
             "act_words": self.act_words, "wgt_words": self.used["WEIGHTS"], "prm_words": self.used["PARAMS"],
-            "tables": self.used.get("TABLES", 0) // 256,
+            "tables": self.used.get("TABLES", 0) // 256, "packed": hardware.packed, "prm_serial": hardware.prm_serial,
         }  # fmt: skip
         for name, value in wanted.items():
             if fields[name] != value:

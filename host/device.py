@@ -128,9 +128,10 @@ class Device:
     # ---------------------------------------------------------------- what a host wants
 
     def identity(self) -> dict[str, int]:
-        """What the accelerator says of itself (client.Client.check_id), and `tables`."""
+        """What the accelerator says of itself (client.Client.check_id), and its options."""
         found = self._step(self.client.check_id)
-        return {**found, "tables": self._step(lambda: self.client.read_reg("TABLES"))}
+        options = self._step(lambda: self.client.read_reg("OPTIONS"))
+        return {**found, "tables": options & 0xFF, "packed": options >> 8 & 1, "prm_serial": options >> 9 & 1}
 
     def check(self, deployed: Deployed) -> None:
         """Raises IntactError where the board is not one that the network was exported for."""
@@ -140,6 +141,12 @@ class Device:
                 raise IntactError(
                     f"{self.name}: an array {found['rows']}x{found['cols']} with {found['lanes']} lanes answers; "
                     f"{deployed.path} is for {hardware.array} with {hardware.lanes}"
+                )
+        for name, option in (("packed", "--packed"), ("prm_serial", "--serial-params")):
+            if found[name] != getattr(hardware, name):
+                raise IntactError(
+                    f"{self.name}: the bitstream's hardware was built {'with' if found[name] else 'without'} {option}, "
+                    f"{deployed.path} was exported {'without' if found[name] else 'with'} it"
                 )
         needed = {"act_depth": deployed.act_words, "wgt_depth": deployed.used["WEIGHTS"],
                   "prm_depth": deployed.used["PARAMS"], "prg_depth": deployed.used["PROGRAM"],
@@ -229,4 +236,4 @@ class Device:
 
 _OTHER = "another network is in the board's memories"
 _LOAD = "--load writes this one"
-_REBUILT = "it was just loaded, so it is for other hardware: export it for this bitstream's (--packed, --serial-params)"
+_REBUILT = "it was just loaded, so the bitstream is of other Verilog: build it again"

@@ -72,7 +72,9 @@ HEADER = _layout(
         [
             ("wgt_words", 24, "weight words in use"),
             ("tables", 8, "tables of codes in use"),
-            ("reserved0", 32, "zero"),
+            ("packed", 1, "the array computes two products a multiplier block"),
+            ("prm_serial", 1, "it reads parameter words in parts"),
+            ("reserved0", 30, "zero"),
         ],
     ]
 )
@@ -233,7 +235,7 @@ REGISTERS = {
     "LOAD_ADDR": (0x2C, "memory [31:28] (0 program, 1 weights, 2 parameters, 3 tables), word [23:0] for LOAD_DATA"),
     "LOAD_DATA": (0x30, "32 bits of a memory word, lowest first; the address moves on by itself"),
     "RUNS": (0x34, "runs completed since reset"),
-    "TABLES": (0x38, "tables of 256 codes"),
+    "OPTIONS": (0x38, "serial parameters [9], packed [8], tables of 256 codes [7:0]"),
 }  # fmt: skip
 
 LOAD_TARGETS = {"PROGRAM": 0, "WEIGHTS": 1, "PARAMS": 2, "TABLES": 3}
@@ -242,7 +244,7 @@ ERRORS = {
     "NONE": (0, "no error"),
     "PROGRAM": (
         1,
-        "the program's header is damaged, or was built for another array, lanes, version or larger memories",
+        "the program's header is damaged, or was built for another array, lanes, options, version or larger memories",
     ),
     "DESCRIPTOR": (2, "a descriptor has an unknown opcode, a reserved bit set, or an index or address out of range"),
     "FRAME": (3, "the input frame ended early or late (TLAST not on its last word)"),

@@ -99,6 +99,8 @@ def lower(network: Network, config: HwConfig, overlap: bool = False) -> Lowered:
         "prm_words": used[1],
         "wgt_words": used[0],
         "tables": len(tables),
+        "packed": config.packed,
+        "prm_serial": config.prm_serial,
         "free_job": 1 + readers[-1] if overlap else 0,
     }
     codes = tuple(np.frombuffer(contents, np.int8) for contents in tables)

@@ -35,7 +35,10 @@ module axil_regs #(
     // cycle counters, 1..4096
     parameter LAYERS = 256,
     // tables of codes, 0..255
-    parameter TABLES = 0
+    parameter TABLES = 0,
+    // as in intact_core
+    parameter PACKED = 0,
+    parameter PRM_SERIAL = 0
 ) (
     input  wire        clk,
 
@@ -191,7 +194,7 @@ module axil_regs #(
             `REG_LOAD_ADDR:    value = {2'd0, target, 4'd0, word[23:0]};
             `REG_LOAD_DATA:    value = 32'd0;
             `REG_RUNS:         value = runs;
-            `REG_TABLES:       value = TABLES;
+            `REG_OPTIONS:      value = {22'd0, PRM_SERIAL != 0, PACKED != 0, TABLES[7:0]};
             default: begin
                 value = 32'd0;
                 mapped = 1'b0;

@@ -147,7 +147,7 @@ module intact_core #(
 
     axil_regs #(
         .ROWS(ROWS), .COLS(COLS), .LANES(LANES), .ACT_DEPTH(ACT_DEPTH), .WGT_DEPTH(WGT_DEPTH), .PRM_DEPTH(PRM_DEPTH),
-        .PRG_DEPTH(PRG_DEPTH), .LAYERS(LAYERS), .TABLES(TABLES)
+        .PRG_DEPTH(PRG_DEPTH), .LAYERS(LAYERS), .TABLES(TABLES), .PACKED(PACKED), .PRM_SERIAL(PRM_SERIAL)
     ) regs (
         .clk            (clk),
         .rst            (rst),
@@ -223,8 +223,8 @@ module intact_core #(
 
     sequencer #(
         .ROWS(ROWS), .COLS(COLS), .LANES(LANES), .ACT_DEPTH(ACT_DEPTH), .WGT_DEPTH(WGT_DEPTH), .PRM_DEPTH(PRM_DEPTH),
-        .PRG_DEPTH(PRG_DEPTH), .LAYERS(LAYERS), .TABLES(TABLES), .WINDOW(WINDOW),
-        .PRG_ADDR(PRG_ADDR), .LAYER_ADDR(LAYER_ADDR)
+        .PRG_DEPTH(PRG_DEPTH), .LAYERS(LAYERS), .TABLES(TABLES), .PACKED(PACKED), .PRM_SERIAL(PRM_SERIAL),
+        .WINDOW(WINDOW), .PRG_ADDR(PRG_ADDR), .LAYER_ADDR(LAYER_ADDR)
     ) control (
         .clk             (clk),
         .rst             (rst),

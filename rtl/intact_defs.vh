@@ -39,7 +39,9 @@
 `define HDR_WGT_WORDS 279:256
 `define HDR_WGT_WORDS_LSB 256
 `define HDR_TABLES 287:280
-`define HDR_RESERVED0 319:288
+`define HDR_PACKED 288:288
+`define HDR_PRM_SERIAL 289:289
+`define HDR_RESERVED0 319:290
 
 // descriptor: bit range within all its words
 `define DSC_OPCODE 7:0
@@ -205,7 +207,7 @@
 `define REG_LOAD_ADDR 6'd11
 `define REG_LOAD_DATA 6'd12
 `define REG_RUNS 6'd13
-`define REG_TABLES 6'd14
+`define REG_OPTIONS 6'd14
 
 // memories that the host loads
 `define LOAD_PROGRAM 2'd0

@@ -18,6 +18,8 @@ module program_check #(
     parameter PRM_DEPTH = 256,
     parameter LAYERS = 256,
     parameter TABLES = 0,
+    parameter PACKED = 0,
+    parameter PRM_SERIAL = 0,
     // 1: window jobs are legal
     parameter WINDOW = 0,
     // descriptors that program memory holds
@@ -60,7 +62,8 @@ module program_check #(
     wire [31:0] length = {8'd0, header_lands[OUTPUT] ? header[`HDR_OUT_WORDS] : header[`HDR_IN_WORDS]};
     reg  [31:0] frame_end;
     reg         frame_came;
-    wire [31:0] reserved = header[`HDR_RESERVED0];
+    localparam [31:0] OPTIONS = {30'd0, PRM_SERIAL != 0, PACKED != 0};
+    wire [31:0] options = {header[`HDR_RESERVED0], header[`HDR_PRM_SERIAL], header[`HDR_PACKED]};
     wire        is_frame  = header_lands[INPUT] | header_lands[OUTPUT];
     // a few bits each, for the words come straight from memory
     wire [19:0] header_wrong = {
@@ -78,7 +81,7 @@ module program_check #(
         },
         {5{header_lands[`HDR_WGT_WORDS_LSB / 64]}} & ~{
             ~(|(wgt_words & ~WGT_BITS)), at_most(wgt_words & WGT_BITS, WGT_DEPTH),
-            at_most({24'd0, header[`HDR_TABLES]}, TABLES), ~(|reserved[15:0]), ~(|reserved[31:16])
+            at_most({24'd0, header[`HDR_TABLES]}, TABLES), options[15:0] == OPTIONS[15:0], options[31:16] == OPTIONS[31:16]
         }
     };
 

@@ -22,6 +22,8 @@ module sequencer #(
     parameter PRG_DEPTH = 1024,
     parameter LAYERS = 256,
     parameter TABLES = 0,
+    parameter PACKED = 0,
+    parameter PRM_SERIAL = 0,
     // 1: window jobs are legal
     parameter WINDOW = 0,
     // address bits of the program memory
@@ -134,7 +136,8 @@ module sequencer #(
 
     program_check #(
         .ROWS(ROWS), .COLS(COLS), .LANES(LANES), .ACT_DEPTH(ACT_DEPTH), .WGT_DEPTH(WGT_DEPTH), .PRM_DEPTH(PRM_DEPTH),
-        .LAYERS(LAYERS), .TABLES(TABLES), .WINDOW(WINDOW), .MOST_JOBS(MOST_JOBS)
+        .LAYERS(LAYERS), .TABLES(TABLES), .PACKED(PACKED), .PRM_SERIAL(PRM_SERIAL), .WINDOW(WINDOW),
+        .MOST_JOBS(MOST_JOBS)
     ) check (
         .clk          (clk),
         .begins       (begins),

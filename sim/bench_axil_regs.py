@@ -81,7 +81,8 @@ async def registers_and_refusals(dut: Any) -> None:
     host = await Host(dut).start(0.3)
     array = FORMAT_VERSION << 24 | P["LANES"] << 16 | P["COLS"] << 8 | P["ROWS"]
     expected: dict[int, int] = {ADDRESS[name]: 0 for name in REGISTERS}
-    expected |= {ADDRESS["ID"]: MAGIC, ADDRESS["ARRAY"]: array, ADDRESS["TABLES"]: P["TABLES"]}
+    options = P["PRM_SERIAL"] << 9 | P["PACKED"] << 8 | P["TABLES"]
+    expected |= {ADDRESS["ID"]: MAGIC, ADDRESS["ARRAY"]: array, ADDRESS["OPTIONS"]: options}
     expected |= {ADDRESS[f"{name}_DEPTH"]: P[f"{name}_DEPTH"] for name in ("ACT", "WGT", "PRM", "PRG")}
     for address in range(0, 256, 4):
         assert await host.read(address) == expected.get(address), hex(address)

@@ -36,7 +36,7 @@ async def identification(dut: Any) -> None:
         "ID": isa.MAGIC,
         "ARRAY": isa.FORMAT_VERSION << 24 | P["LANES"] << 16 | P["COLS"] << 8 | P["ROWS"],
         **{f"{name}_DEPTH": P[f"{name}_DEPTH"] for name in ("ACT", "WGT", "PRM", "PRG")},
-        "TABLES": P["TABLES"],
+        "OPTIONS": P["PRM_SERIAL"] << 9 | P["PACKED"] << 8 | P["TABLES"],
     }
     for name, value in expected.items():
         assert await host.read(name) == value, name
@@ -252,7 +252,7 @@ async def headers_refused(dut: Any) -> None:
     host = await CoreHost(dut).start()
     await host.load(FIRST)
     right = FIRST.header()
-    wrong = {name: right[name] ^ 1 for name in ("magic", "version", "rows", "cols", "lanes")}
+    wrong = {name: right[name] ^ 1 for name in ("magic", "version", "rows", "cols", "lanes", "packed", "prm_serial")}
     wrong |= {"act_words": P["ACT_DEPTH"] + 1, "wgt_words": P["WGT_DEPTH"] + 1, "prm_words": P["PRM_DEPTH"] + 1}
     wrong |= {"layers": P["LAYERS"] + 1, "tables": P["TABLES"] + 1, "in_words": 0, "out_words": 0, "jobs": 0}
     wrong |= {"in_base": P["ACT_DEPTH"] - right["in_words"] + 1, "out_base": P["ACT_DEPTH"] - right["out_words"] + 1}

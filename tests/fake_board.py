@@ -163,7 +163,7 @@ class FakeBoard:
             "WGT_DEPTH": config.wgt_depth,
             "PRM_DEPTH": config.prm_depth,
             "PRG_DEPTH": config.prg_depth,
-            "TABLES": config.tables,
+            "OPTIONS": config.prm_serial << 9 | config.packed << 8 | config.tables,
             "STATUS": bool(self.loaded) << 1 | self.done << 4 | (self.error != 0) << 5 | self.error << 8,
         }
         if name == "LAYER_CYCLES":

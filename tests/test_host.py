@@ -272,15 +272,14 @@ def test_a_manifest_without_a_board_is_said(digits: Net, capfd: pytest.CaptureFi
         assert status == 0 and "names no board" not in err
 
 
-def test_what_was_loaded_and_is_refused_is_for_other_hardware(digits: Net, capfd: pytest.CaptureFixture[str]) -> None:
-    """As on an array whose products share blocks, which the registers do not tell."""
+def test_what_was_loaded_and_is_refused_is_for_other_verilog(digits: Net, capfd: pytest.CaptureFixture[str]) -> None:
     slower = replace(digits.known, layer_ends=[end + 1 for end in digits.known.layer_ends])
     board = FakeBoard(digits.exported.config, [slower])
     arguments = ("--manifest", digits.host.path, "--input", digits.host.path.parent / "inputs.npz", "--load")
     with on_a_terminal(board.feed) as port:
         status, _, err = run(capfd, "--port", port, *arguments)
     assert status == 1 and err.splitlines()[-1].startswith("error: ")
-    assert "it was just loaded, so it is for other hardware" in err.splitlines()[-1]
+    assert "it was just loaded, so the bitstream is of other Verilog" in err.splitlines()[-1]
 
 
 def test_parts_of_a_network(digits: Net, capfd: pytest.CaptureFixture[str]) -> None:
@@ -405,6 +404,11 @@ def test_another_design_or_array(digits: Net, capfd: pytest.CaptureFixture[str],
             capfd, "--port", port, "--manifest", small.host.path, "--load"
         )
     digits_path = digits.host.path
+    for option, name in (("packed", "--packed"), ("prm_serial", "--serial-params")):
+        other = FakeBoard(replace(digits.exported.config, **{option: 1}), [])
+        with on_a_terminal(other.feed) as port:
+            line = refusal(capfd, "--port", port, "--manifest", digits_path, "--load")
+        assert f"the bitstream's hardware was built with {name}, {digits_path} was exported without it" in line
     shallow = FakeBoard(xor_config := type(digits.exported.config)(8, 8, 8, wgt_depth=128), [])
     with on_a_terminal(shallow.feed) as port:
         line = refusal(capfd, "--port", port, "--manifest", digits_path, "--load")

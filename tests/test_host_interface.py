@@ -6,12 +6,13 @@ import pytest
 
 from sim.runner import RTL, SIMULATORS, lint, run_bench, simulator_missing
 
-REGISTER_NAMES = ("ROWS", "COLS", "LANES", "ACT_DEPTH", "WGT_DEPTH", "PRM_DEPTH", "PRG_DEPTH", "LAYERS", "TABLES")
+REGISTER_NAMES = ("ROWS", "COLS", "LANES", "ACT_DEPTH", "WGT_DEPTH", "PRM_DEPTH", "PRG_DEPTH", "LAYERS", "TABLES",
+                  "PACKED", "PRM_SERIAL")  # fmt: skip
 REGISTER_SETS = [
-    (8, 8, 8, 4096, 1024, 256, 1024, 256, 0),
-    (1, 1, 1, 2, 2, 2, 2, 1, 1),
-    (3, 3, 3, 100, 77, 33, 40, 7, 3),
-    (5, 10, 5, 1 << 24, 1 << 24, 1 << 24, 1 << 24, 4096, 255),
+    (8, 8, 8, 4096, 1024, 256, 1024, 256, 0, 0, 0),
+    (1, 1, 1, 2, 2, 2, 2, 1, 1, 1, 1),
+    (3, 3, 3, 100, 77, 33, 40, 7, 3, 0, 1),
+    (5, 10, 5, 1 << 24, 1 << 24, 1 << 24, 1 << 24, 4096, 255, 1, 0),
 ]
 STREAM_ROWS = [(1, 6), (3, 4), (5, 1), (8, 9)]  # bytes in a word, address bits
 
