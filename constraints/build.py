@@ -219,7 +219,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--allow-timing-fail", action="store_true", help="pack even if the clock is missed")
     parser.add_argument("--out", help="folder inside the checkout (default: build/bitstream/<board>-<model>)")
     options = parser.parse_args(arguments)
-    console = Console()
+    console = report.console()
     try:
         bitstream = build(console, options)
     except REFUSALS as error:

@@ -32,6 +32,7 @@ from constraints.boards import BOARDS, Board, find_board
 from constraints.build import FLOWS, digest, exporter_options, images_of, say_empty, sources
 from constraints.contents import refill
 from constraints.flow import BUILDS, RESULT, ROOT, Stages, build_folder, noted, relative
+from pyexport import report
 from pyexport.errors import IntactError
 from pyexport.export import REFUSALS, Parser, refused, write_files
 from pyexport.hwconfig import HwConfig
@@ -136,7 +137,7 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("--out", help="folder inside the checkout (default: build/bitstream/<board>-<model>)")
     options = parser.parse_args(arguments)
-    console = Console()
+    console = report.console()
     try:
         bitstream = weights(console, options)
     except REFUSALS as error:
