@@ -256,7 +256,8 @@ ERRORS = {
 def beyond(fields: Mapping[str, int], count: int, coordinate: int) -> str | None:
     """What of a job's descriptor an address generator with shorter counters does not take, in words; None: all goes.
 
-    fields: values by name.  count, coordinate: bits of its counts, and of its coordinates with their sign.
+    fields: values by name.  count, coordinate: bits of its counts, and of its coordinates with their sign; in the
+    descriptor both have 16.
     """
     for place in DESCRIPTOR:
         if place.word >= LOOP_WORDS or place.bits != 16 or place.name not in fields:
